@@ -1,0 +1,148 @@
+/*-------------------------------------------------------------------------
+ *
+ * conditions.c
+ *	  Does a condition hold now?  (part of the judge, pure)
+ *
+ * Conditions are looked at when all facts of the instant have been applied
+ * (DESIGN section 4, Tokens and Meaning of time).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "judge_int.h"
+
+/* Has the atom happened, often enough, in the stretch looked at? */
+static bool
+has_happened(const Judge *j, int atom, int times, const Look *look)
+{
+	const Visit *visit = &j->visits[look->visit];
+	bool		waiting = !j->new_applied && atoms_has(&j->new_facts.all, atom);
+
+	if (times > 1)
+	{
+		int			counter = j->counter_of[atom];
+		int			base = look->deal ? 0 : j->bases[look->visit * j->ncounted + counter];
+
+		return j->count[counter] - base >= times;
+	}
+	if (look->deal)
+		return j->last_old[atom] > 0 || j->last_new[atom] > 0 || waiting;
+	return j->last_old[atom] >= visit->old_from || j->last_new[atom] >= visit->new_from;
+}
+
+/*
+ * scenario_matches: the visit's last scenario does not contradict the calls
+ * (WRK-7: the choice must fit what really came of the talk).
+ */
+static bool
+scenario_matches(const Judge *j, const Visit *visit)
+{
+	if (visit->last_scenario == NO_NUMBER)
+		return true;
+	switch (j->reg->outcomes[visit->last_scenario])
+	{
+		case OUTCOME_MISSED:
+			return visit->last_call != CALL_TALK;
+		case OUTCOME_REACHED:
+			return j->contact_seq > 0;
+		case OUTCOME_ANY:
+			break;
+	}
+	return true;
+}
+
+static bool
+comment_where_required(const Judge *j, const Look *look)
+{
+	return !look->comment_required ||
+		j->comment_seq >= j->visits[look->visit].old_from ||
+		(j->contact_seq > 0 && j->comment_seq >= j->contact_seq);
+}
+
+static bool
+holds(const Judge *j, const Condition *cond, const Look *look)
+{
+	const Field *field = NULL;
+	bool		dated = false;
+
+	if (cond->kind == COND_FIELD || cond->kind == COND_PASSED ||
+		cond->kind == COND_AHEAD || cond->kind == COND_SOON)
+	{
+		field = &j->fields[cond->number];
+		dated = field->holds && field->moment != INSTANT_NEVER;
+	}
+	switch (cond->kind)
+	{
+		case COND_HAPPENED:
+			return has_happened(j, cond->atom, cond->times, look);
+		case COND_TASK:
+			return (cond->number == NO_NUMBER ? j->open_tasks :
+					j->open_of_kind[cond->number]) > 0;
+		case COND_NO_TASK:
+			return j->open_tasks == 0;
+		case COND_STAGE:
+			return j->visits[j->nvisits - 1].stage >= 0;
+		case COND_FIELD:
+			return field->holds;
+		case COND_PASSED:
+			return dated && field->moment <= j->now;
+		case COND_AHEAD:
+			return dated && field->moment > j->now;
+		case COND_SOON:
+			return dated && field->moment > j->now &&
+				(uint64_t) field->moment - (uint64_t) j->now < (uint64_t) cond->value;
+		case COND_VISITED:
+			return j->first_visit[cond->number] >= 0 &&
+				j->first_visit[cond->number] <= look->subject;
+		case COND_MOVED_BY_BOT:
+			return j->visits[look->subject].moved_by_bot;
+		case COND_UNREACHED:
+			return j->missed_seq > j->contact_seq;
+		case COND_COMMENT_WHERE_REQUIRED:
+			return comment_where_required(j, look);
+		case COND_SCENARIO_MATCHES:
+			return scenario_matches(j, &j->visits[look->visit]);
+	}
+	return false;
+}
+
+bool
+condition_holds(const Judge *j, const Condition *cond, const Look *look)
+{
+	return holds(j, cond, look) != cond->negated;
+}
+
+bool
+any_holds(const Judge *j, const Condition *conds, int n, const Look *look)
+{
+	for (int i = 0; i < n; i++)
+		if (condition_holds(j, &conds[i], look))
+			return true;
+	return false;
+}
+
+static bool
+is_connected(const Judge *j, uint64_t feeds)
+{
+	if (feeds == 0)
+		return true;
+	for (int i = 0; i < j->line->nfeeds; i++)
+		if ((feeds >> i) & 1 && j->line->feed_since[i] <= j->now)
+			return true;
+	return false;
+}
+
+/*
+ * A duty that nothing of the connected feeds could show to be kept does not
+ * arise (DESIGN section 3, feed).
+ */
+bool
+can_be_seen(const Judge *j, const Rule *rule)
+{
+	if (rule->nexpect == 0)
+		return true;
+	for (int i = 0; i < rule->nexpect; i++)
+		if (is_connected(j, rule->expect[i].feeds) &&
+			is_connected(j, rule->expect[i].also))
+			return true;
+	return false;
+}
