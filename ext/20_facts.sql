@@ -22,8 +22,13 @@ BEGIN
 		EXECUTE format('COMMENT ON %s %s IS %L', kind, rel, meaning);
 	END IF;
 	FOR i IN 1 .. COALESCE(array_length(columns, 1), 0) / 2 LOOP
-		SELECT a.attnum INTO STRICT number FROM pg_attribute a
+		SELECT a.attnum INTO number FROM pg_attribute a
 			WHERE a.attrelid = rel AND a.attname = columns[2 * i - 1] AND NOT a.attisdropped;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'column "%" of table "%" is missing', columns[2 * i - 1], relation
+				USING ERRCODE = 'undefined_column',
+					HINT = 'Without detach(), DROP EXTENSION … CASCADE takes columns along; restore the table from a dump.';
+		END IF;
 		IF col_description(rel, number) IS NULL THEN
 			EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', rel, columns[2 * i - 1], columns[2 * i]);
 		END IF;
@@ -31,7 +36,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION regcrm.describe(text, text, text[]) IS
-	'For setup(): comments a table or view and its columns where they have no comment yet. Arguments: the relation, its meaning, then column and meaning in turn. Error P0002 for a column that is not there.';
+	'For setup(): comments a table or view and its columns where they have no comment yet. Arguments: the relation, its meaning, then column and meaning in turn. Error 42703 for a column that is not there.';
 
 CREATE FUNCTION regcrm.current_account() RETURNS bigint
 	LANGUAGE plpgsql STABLE PARALLEL SAFE
@@ -81,14 +86,14 @@ BEGIN
 		only_row boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),
 		version text NOT NULL,
 		builtin integer NOT NULL DEFAULT 0,
-		detached boolean NOT NULL DEFAULT false,
+		views text[] NOT NULL DEFAULT '{}',
 		at timestamptz NOT NULL DEFAULT now()
 	);
 	PERFORM regcrm.describe('regcrm.installed', 'What setup() has made here. One row.',
 		'only_row', 'Always true: there is one row.',
 		'version', 'Version of the tables and views.',
 		'builtin', 'Number of the last set of built-in rows that was loaded; each set is loaded once, so that rows edited or deleted since stay so.',
-		'detached', 'True between detach() and the next setup().',
+		'views', 'The views that setup() made.',
 		'at', 'When setup() last changed something here.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.account (

@@ -4,9 +4,8 @@
 -- ---------------------------------------------------------------------------
 
 -- Views read what the judge has found and what the CRM has told; they judge
--- nothing.  A column's name means the same in every view (see the end of
--- setup_views).  Published views only grow at the end, so that an update can
--- replace them under the views and dashboards that stand on them.
+-- nothing.  Published views only grow at the end, so that an update can replace
+-- them under the views and dashboards that stand on them.
 --
 -- Periods: violations by breached_at, duties and first_response by arose_at and
 -- created_at, stage_dwell by entered_at, the views of days by day.  Each of
@@ -53,6 +52,170 @@ CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	);
 COMMENT ON FUNCTION regcrm.duration_text(interval) IS
 	'A duration for people, in Russian: days of 24 hours, hours and minutes, or seconds where it is under a minute.';
+
+-- What the columns of the views mean.  A name means the same in every view; the
+-- few that do not stand as VIEW.COLUMN.
+CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SETOF record
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	BEGIN ATOMIC
+		SELECT m.name, m.meaning
+		FROM (VALUES
+			('account_id', 'Account.'),
+			('account_name', 'Name of the account.'),
+			('action_name', 'What happens when SQL breaks the rule, in Russian.'),
+			('action', 'What happens when SQL breaks the rule: reject or record.'),
+			('arisen', 'Duties with a due moment that arose: met + late + missed + waived + cancelled + pending + waiting.'),
+			('arose_at', 'When the duty arose; of a breach without a due moment, when it happened.'),
+			('as_of', 'Moment as of which the account is judged: now, of a synced account the moment up to which all its feeds are complete; null = nothing is known yet.'),
+			('base_url', 'Where the API is; null = not connected.'),
+			('basis', 'stated (the regulation gives rule and figure), assumed (the figure is ours), derived (the regulation implies it).'),
+			('basis_name', 'Basis in Russian.'),
+			('breached_at', 'When the rule was broken: the due moment that passed, or the act itself.'),
+			('breaches_at_once', 'Breaches of rules that set no due moment (an act that is forbidden, an illegal move, a bad verdict); not in compliance, since the occasions to break them can''t be counted.'),
+			('by', 'Moment that the duty is due by: task_due or a field of the deal.'),
+			('calendar', 'Working hours of the account; null = every hour counts.'),
+			('came_from', 'Stage it came from.'),
+			('cancelled', 'Duties that fell away before they were due: the deal moved on or was deleted.'),
+			('clause', 'Where in the regulation it stands: section and sentence.'),
+			('clock', 'business = durations run on the account''s calendar, wall = on the wall clock.'),
+			('clock_runs', 'Whether the deadline worker runs in this database.'),
+			('comment_required', 'Whether the move asks for a comment.'),
+			('compliance', 'Per cent of the decided duties that were met in time: 100 * met / decided; null where none is decided.'),
+			('created_at', 'When the deal was created.'),
+			('critical', 'Violations of severity critical.'),
+			('day', 'Day in the account''s time zone.'),
+			('funnel_daily.day', 'Day on which the deals were created, in the account''s time zone.'),
+			('deal_id', 'Deal.'),
+			('deal_name', 'Name of the deal.'),
+			('deal_url', 'Link to the deal in amoCRM; null where the account is not connected.'),
+			('deal_url_start', 'Link to a deal in amoCRM, without its number.'),
+			('deals', 'Number of deals that have been in a stage of the regulation.'),
+			('decided', 'Denominator of compliance: met + late + missed.'),
+			('detected_at', 'When the breach was found out here.'),
+			('due_at', 'When the duty is due; null = no due moment.'),
+			('duty_of', 'manager or bot: whose duty it is. A robot''s failure is on nobody''s scorecard.'),
+			('duty_of_name', 'Whose duty it is, in Russian.'),
+			('dwell', 'How long the deal stayed in the stage, wall time; of a visit that goes on, so far.'),
+			('dwell_business', 'How long the deal stayed in the stage, on the account''s calendar.'),
+			('ended_at', 'When the duty was met, cancelled or resolved; null = it runs.'),
+			('ends_at', 'When the day ends (the next one begins).'),
+			('entered_at', 'When the deal came to the stage.'),
+			('event', 'What sets the rule in motion (token).'),
+			('evidence', 'What shows the breach: the facts that began and ended it, JSON as text.'),
+			('expect', 'What is expected; one of these is enough (tokens).'),
+			('expected', 'Titles of all running duties, the next one first; null = none.'),
+			('first_touch_at', 'When the manager first called, took a call or wrote by hand; null = not yet.'),
+			('first_touch_by', 'Who did; null = not known.'),
+			('first_touch_kind', 'How: call_out, call_in or message_out.'),
+			('first_touch_name', 'How, in Russian.'),
+			('form', 'Form of the rule: flow, enter, leave, always, within, never, attest.'),
+			('from_stage', 'Stage that the deal came from; null = it begins, or not known.'),
+			('from_stage_name', 'Its name.'),
+			('health', 'broken (open violations), due (warned of a deadline), fine.'),
+			('health_name', 'Health in Russian.'),
+			('how', 'How the rule is checked and in what time, in Russian.'),
+			('id', 'Number of the violation, as waive() takes it.'),
+			('is_current', 'Whether the deal is still there.'),
+			('is_in_force', 'Whether a row of the rule is in force now.'),
+			('is_open', 'Whether someone can still put it right: not resolved, waived or withdrawn.'),
+			('is_slip', 'Whether it was a slip of the mouse, taken back within undo_window, which the judge does not count.'),
+			('is_synced', 'Whether amoCRM owns the account''s facts.'),
+			('is_waiting_for_data', 'Whether the due moment has passed, but the facts up to it are not complete yet.'),
+			('is_waived', 'Whether it was excused; it does not count then.'),
+			('is_warned', 'Whether the moment to warn has come.'),
+			('is_withdrawn', 'Whether later facts showed that it was no breach; it does not count then.'),
+			('known_from', 'Moment from which history is loaded; null = all of it.'),
+			('known_until', 'Moment up to which all feeds are complete; null = the account is not synced.'),
+			('lag', 'How far the known moment is behind the clock.'),
+			('last_error', 'Last error of the sync, with what it was reading.'),
+			('last_error_at', 'When it happened.'),
+			('last_read_at', 'When the sync last wrote down how far it is.'),
+			('late', 'Duties met after their due moment.'),
+			('violations.late', 'Lateness in wall time: from the breach until it was put right or ended, of an open one so far; null for an act that nothing undoes.'),
+			('open_violations.late', 'Lateness in wall time so far; null for an act that nothing undoes.'),
+			('late_business', 'Lateness on the account''s calendar; null where the rule''s clock is wall.'),
+			('left_at', 'When the deal left the stage or was deleted; null = it is there.'),
+			('manager_group', 'Group of users that the manager belongs to.'),
+			('manager_id', 'Responsible manager; null = a robot''s duty, or nobody.'),
+			('violations.manager_id', 'Who was responsible when it was breached; null = a robot''s failure, or nobody.'),
+			('open_violations.manager_id', 'Who was responsible when it was breached; null = a robot''s failure, or nobody.'),
+			('first_response.manager_id', 'Who is responsible for the deal now.'),
+			('stage_dwell.manager_id', 'Who is responsible for the deal now.'),
+			('manager_name', 'Name of the manager.'),
+			('met', 'Duties met in time.'),
+			('met_at', 'When the duty was met, in time or late; null = not.'),
+			('missed', 'Duties not met, and the deal gone on or still waiting.'),
+			('missing', 'Titles of the open violations, the oldest first; null = none.'),
+			('next_due_at', 'When the next running duty is due; null = none runs.'),
+			('next_due_title', 'What it is.'),
+			('next_task_at', 'When the next open task is due.'),
+			('next_try_at', 'Not before this moment will the sync try again.'),
+			('now_here', 'Deals that are in the stage now.'),
+			('nth', 'How manieth time of the event counts; null = every time.'),
+			('open_critical', 'Open violations of severity critical.'),
+			('open_tasks', 'Open tasks of the deal.'),
+			('open_violations', 'Violations of the deal that someone can still put right.'),
+			('outcome', 'met, late, missed, waived, cancelled, pending (not due yet), waiting (due, but the facts are not complete up to then), breach (of a rule without a due moment).'),
+			('paused', 'Whether the sync leaves the account alone.'),
+			('pending', 'Duties that are running and not due yet.'),
+			('pipeline_id', 'Pipeline of amoCRM that the deal is in.'),
+			('pipeline_name', 'Name of the pipeline.'),
+			('price', 'Budget of the deal, in the account''s currency.'),
+			('quarantined', 'Things that amoCRM sent, that nobody could read and that wait in quarantine.'),
+			('reached', 'Deals that have ever been in the stage.'),
+			('reached_share', 'Per cent of the deals that have ever been in the stage.'),
+			('regulation', 'Code of the regulation.'),
+			('requests', 'Requests sent to amoCRM so far.'),
+			('resolution', 'met (put right late), left (not done, the deal left the stage or was deleted), moment (a thing done, which nothing undoes); null = open.'),
+			('resolution_name', 'Resolution in Russian.'),
+			('resolved_at', 'When it was put right or could no longer be; null = open.'),
+			('response', 'Time from the deal''s creation to the first touch, wall time; null = none yet.'),
+			('response_business', 'The same on the account''s calendar.'),
+			('rows_read', 'Rows read from amoCRM so far.'),
+			('rule', 'Code of the rule.'),
+			('scope', 'Where conditions look: the present visit, the whole deal, or after the stage.'),
+			('severity', 'critical, major, minor or info.'),
+			('duties.severity', 'Severity of the breach; null where there is none.'),
+			('duties_daily.severity', 'Severity of the breach; null where there is none.'),
+			('severity_name', 'Severity in Russian.'),
+			('source_name', 'Where the lead came from.'),
+			('stage', 'Stage of the regulation (code); null = any, or unknown.'),
+			('stage_name', 'Name of the stage.'),
+			('stage_position', 'Place of the stage in the funnel.'),
+			('starts_at', 'When the day begins.'),
+			('state', 'How the sync stands: ok, or what keeps it from working.'),
+			('state_reason', 'Why, in words.'),
+			('sync_runs', 'Whether the sync worker runs in this database.'),
+			('task_body', 'Text of the task.'),
+			('task_id', 'Task that the duty is about; null = none.'),
+			('time_left', 'Time until it is due, wall time, as of what is known.'),
+			('time_left_business', 'The same on the account''s calendar; null where the rule''s clock is wall, or it is due.'),
+			('time_zone', 'IANA zone of the account.'),
+			('title', 'What the rule asks, in Russian.'),
+			('to_stage', 'Stage that the deal went to; null = it is there, was deleted or went to a stage that is not known.'),
+			('regulation_moves.to_stage', 'Stage that the deal may go to.'),
+			('regulation_moves.from_stage', 'Stage that the deal comes from; null = where a deal may begin.'),
+			('to_stage_name', 'Its name.'),
+			('unless', 'What keeps the duty from arising (tokens).'),
+			('valid_from', 'From when on the row is in force; null = always.'),
+			('valid_until', 'Until when; null = no end.'),
+			('violations', 'late + missed + breaches_at_once; neither waived nor withdrawn.'),
+			('waiting', 'Duties whose due moment has passed, while the facts up to it are not complete yet.'),
+			('waiting_for', 'How long a deal without a touch has been waiting; null = it was touched or is closed.'),
+			('waive_reason', 'Why it was excused.'),
+			('waived', 'Duties broken and excused; not in compliance.'),
+			('waived_at', 'When it was excused.'),
+			('waived_by', 'Role that excused it.'),
+			('warn', 'When to warn: after the trigger, or before the moment that by names.'),
+			('warn_at', 'When to warn; null = never.'),
+			('withdrawn_at', 'When later facts showed that it was no breach.'),
+			('within', 'Time allowed: the duty''s time, or a tolerance.'),
+			('won_after', 'Deals that reached the stage and are won now.'),
+			('won_share', 'Per cent of the deals that reached the stage that are won now.')
+			) AS m(name, meaning);
+	END;
+COMMENT ON FUNCTION regcrm.view_columns() IS
+	'For setup(): what the columns of the views mean; VIEW.COLUMN where it is not the same in every view.';
 
 CREATE FUNCTION regcrm.setup_views() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -152,7 +315,8 @@ BEGIN
 		FROM regcrm.violations v
 		WHERE v.is_open;
 
-	-- Every duty, and every breach that had no due moment, once.
+	-- Every duty, and every breach that had no due moment, once.  LIMIT 1 makes
+	-- one look into an index of each breach, however many days are asked for.
 	CREATE OR REPLACE VIEW regcrm.duties WITH (security_invoker = true) AS
 		SELECT d.account_id,
 			d.deal_id,
@@ -165,15 +329,20 @@ BEGIN
 			d.met_at,
 			d.ended_at,
 			CASE
-				WHEN d.state IN ('late', 'missed') AND v.waived_at IS NOT NULL THEN 'waived'
+				WHEN v.waived_at IS NOT NULL THEN 'waived'
 				WHEN d.state IN ('pending', 'warned') AND d.due_at <= now() THEN 'waiting'
 				WHEN d.state = 'warned' THEN 'pending'
 				ELSE d.state
-			END AS outcome
+			END AS outcome,
+			v.severity
 		FROM regcrm.deadline d
-		LEFT JOIN regcrm.violation v
-			ON v.account_id = d.account_id AND v.deal_id = d.deal_id AND v.rule = d.rule AND v.arose_at = d.arose_at
-				AND v.task_id IS NOT DISTINCT FROM d.task_id
+		LEFT JOIN LATERAL (
+			SELECT w.waived_at, w.severity
+			FROM regcrm.violation w
+			WHERE d.state IN ('late', 'missed')
+				AND w.account_id = d.account_id AND w.deal_id = d.deal_id AND w.rule = d.rule AND w.arose_at = d.arose_at
+				AND w.task_id IS NOT DISTINCT FROM d.task_id
+			LIMIT 1) AS v ON true
 		UNION ALL
 		SELECT v.account_id,
 			v.deal_id,
@@ -185,7 +354,8 @@ BEGIN
 			NULL,
 			NULL,
 			v.resolved_at,
-			CASE WHEN v.waived_at IS NOT NULL THEN 'waived' ELSE 'breach' END
+			CASE WHEN v.waived_at IS NOT NULL THEN 'waived' ELSE 'breach' END,
+			v.severity
 		FROM regcrm.violation v
 		WHERE v.withdrawn_at IS NULL
 			AND NOT EXISTS (
@@ -206,13 +376,34 @@ BEGIN
 			o.due_at,
 			o.met_at,
 			o.ended_at,
-			o.outcome
+			o.outcome,
+			o.severity
 		FROM regcrm.account_days d
 		CROSS JOIN LATERAL (
 			SELECT u.*
 			FROM regcrm.duties u
 			WHERE u.account_id = d.account_id AND u.arose_at >= d.starts_at AND u.arose_at < d.ends_at
 			OFFSET 0) AS o;
+
+	-- What became of the duties of a day, by rule and by manager; everything below adds these up.
+	CREATE OR REPLACE VIEW regcrm.duty_counts WITH (security_invoker = true) AS
+		SELECT o.account_id,
+			o.day,
+			o.rule,
+			o.manager_id,
+			count(*) FILTER (WHERE o.due_at IS NOT NULL) AS arisen,
+			count(*) FILTER (WHERE o.outcome = 'met') AS met,
+			count(*) FILTER (WHERE o.outcome = 'late') AS late,
+			count(*) FILTER (WHERE o.outcome = 'missed') AS missed,
+			count(*) FILTER (WHERE o.outcome = 'waived' AND o.due_at IS NOT NULL) AS waived,
+			count(*) FILTER (WHERE o.outcome = 'cancelled') AS cancelled,
+			count(*) FILTER (WHERE o.outcome = 'pending') AS pending,
+			count(*) FILTER (WHERE o.outcome = 'waiting') AS waiting,
+			count(*) FILTER (WHERE o.outcome = 'breach') AS breaches_at_once,
+			count(*) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach')) AS violations,
+			count(*) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach') AND o.severity = 'critical') AS critical
+		FROM regcrm.duties_daily o
+		GROUP BY o.account_id, o.day, o.rule, o.manager_id;
 
 	CREATE OR REPLACE VIEW regcrm.manager_scorecard WITH (security_invoker = true) AS
 		SELECT c.account_id,
@@ -231,29 +422,26 @@ BEGIN
 			c.met + c.late + c.missed AS decided,
 			round(100.0 * c.met / NULLIF(c.met + c.late + c.missed, 0), 1) AS compliance,
 			c.breaches_at_once,
-			c.late + c.missed + c.breaches_at_once AS violations,
-			c.critical,
-			c.deals
+			c.violations,
+			c.critical
 		FROM (
-			SELECT o.account_id,
-				o.day,
-				o.manager_id,
-				count(*) FILTER (WHERE o.due_at IS NOT NULL) AS arisen,
-				count(*) FILTER (WHERE o.outcome = 'met') AS met,
-				count(*) FILTER (WHERE o.outcome = 'late') AS late,
-				count(*) FILTER (WHERE o.outcome = 'missed') AS missed,
-				count(*) FILTER (WHERE o.outcome = 'waived' AND o.due_at IS NOT NULL) AS waived,
-				count(*) FILTER (WHERE o.outcome = 'cancelled') AS cancelled,
-				count(*) FILTER (WHERE o.outcome = 'pending') AS pending,
-				count(*) FILTER (WHERE o.outcome = 'waiting') AS waiting,
-				count(*) FILTER (WHERE o.outcome = 'breach') AS breaches_at_once,
-				count(*) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach') AND r.severity = 'critical') AS critical,
-				count(DISTINCT o.deal_id) AS deals
-			FROM regcrm.duties_daily o
-			JOIN regcrm.account_now a ON a.account_id = o.account_id
-			LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = o.rule AND r.valid @> o.arose_at
-			WHERE o.manager_id IS NOT NULL
-			GROUP BY o.account_id, o.day, o.manager_id) AS c
+			SELECT k.account_id,
+				k.day,
+				k.manager_id,
+				sum(k.arisen)::bigint AS arisen,
+				sum(k.met)::bigint AS met,
+				sum(k.late)::bigint AS late,
+				sum(k.missed)::bigint AS missed,
+				sum(k.waived)::bigint AS waived,
+				sum(k.cancelled)::bigint AS cancelled,
+				sum(k.pending)::bigint AS pending,
+				sum(k.waiting)::bigint AS waiting,
+				sum(k.breaches_at_once)::bigint AS breaches_at_once,
+				sum(k.violations)::bigint AS violations,
+				sum(k.critical)::bigint AS critical
+			FROM regcrm.duty_counts k
+			WHERE k.manager_id IS NOT NULL
+			GROUP BY k.account_id, k.day, k.manager_id) AS c
 		LEFT JOIN regcrm.manager m ON m.account_id = c.account_id AND m.id = c.manager_id
 		WHERE m.in_scope IS NOT FALSE;
 
@@ -275,58 +463,18 @@ BEGIN
 		FROM regcrm.account_now a
 		JOIN regcrm.rule r ON r.regulation = a.regulation
 		LEFT JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) r.stage
-		ORDER BY a.account_id, r.code, r.enabled AND r.valid @> now() DESC, upper(r.valid) DESC, lower(r.valid) DESC NULLS LAST;
-
-	CREATE OR REPLACE VIEW regcrm.rule_compliance WITH (security_invoker = true) AS
-		SELECT r.account_id,
-			r.rule,
-			r.title,
-			r.clause,
-			r.stage,
-			r.stage_name,
-			r.severity,
-			regcrm.label('severity', r.severity) AS severity_name,
-			r.duty_of,
-			r.basis,
-			r.is_in_force,
-			COALESCE(c.arisen, 0) AS arisen,
-			COALESCE(c.met, 0) AS met,
-			COALESCE(c.late, 0) AS late,
-			COALESCE(c.missed, 0) AS missed,
-			COALESCE(c.waived, 0) AS waived,
-			COALESCE(c.cancelled, 0) AS cancelled,
-			COALESCE(c.pending, 0) AS pending,
-			COALESCE(c.waiting, 0) AS waiting,
-			COALESCE(c.met + c.late + c.missed, 0) AS decided,
-			round(100.0 * c.met / NULLIF(c.met + c.late + c.missed, 0), 1) AS compliance,
-			COALESCE(c.breaches_at_once, 0) AS breaches_at_once,
-			COALESCE(c.late + c.missed + c.breaches_at_once, 0) AS violations,
-			COALESCE(c.deals, 0) AS deals
-		FROM regcrm.account_rules r
-		LEFT JOIN (
-			SELECT o.account_id,
-				o.rule,
-				count(*) FILTER (WHERE o.due_at IS NOT NULL) AS arisen,
-				count(*) FILTER (WHERE o.outcome = 'met') AS met,
-				count(*) FILTER (WHERE o.outcome = 'late') AS late,
-				count(*) FILTER (WHERE o.outcome = 'missed') AS missed,
-				count(*) FILTER (WHERE o.outcome = 'waived' AND o.due_at IS NOT NULL) AS waived,
-				count(*) FILTER (WHERE o.outcome = 'cancelled') AS cancelled,
-				count(*) FILTER (WHERE o.outcome = 'pending') AS pending,
-				count(*) FILTER (WHERE o.outcome = 'waiting') AS waiting,
-				count(*) FILTER (WHERE o.outcome = 'breach') AS breaches_at_once,
-				count(DISTINCT o.deal_id) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach')) AS deals
-			FROM regcrm.duties o
-			GROUP BY o.account_id, o.rule) AS c ON c.account_id = r.account_id AND c.rule = r.rule;
+		ORDER BY a.account_id, r.code, (r.enabled AND r.valid @> now()) DESC, upper(r.valid) DESC, lower(r.valid) DESC NULLS LAST;
 
 	CREATE OR REPLACE VIEW regcrm.rule_compliance_daily WITH (security_invoker = true) AS
 		SELECT c.account_id,
 			c.day,
 			c.rule,
 			r.title,
+			r.clause,
 			r.stage,
 			r.stage_name,
 			r.severity,
+			regcrm.label('severity', r.severity) AS severity_name,
 			r.duty_of,
 			c.arisen,
 			c.met,
@@ -339,23 +487,66 @@ BEGIN
 			c.met + c.late + c.missed AS decided,
 			round(100.0 * c.met / NULLIF(c.met + c.late + c.missed, 0), 1) AS compliance,
 			c.breaches_at_once,
-			c.late + c.missed + c.breaches_at_once AS violations
+			c.violations
 		FROM (
-			SELECT o.account_id,
-				o.day,
-				o.rule,
-				count(*) FILTER (WHERE o.due_at IS NOT NULL) AS arisen,
-				count(*) FILTER (WHERE o.outcome = 'met') AS met,
-				count(*) FILTER (WHERE o.outcome = 'late') AS late,
-				count(*) FILTER (WHERE o.outcome = 'missed') AS missed,
-				count(*) FILTER (WHERE o.outcome = 'waived' AND o.due_at IS NOT NULL) AS waived,
-				count(*) FILTER (WHERE o.outcome = 'cancelled') AS cancelled,
-				count(*) FILTER (WHERE o.outcome = 'pending') AS pending,
-				count(*) FILTER (WHERE o.outcome = 'waiting') AS waiting,
-				count(*) FILTER (WHERE o.outcome = 'breach') AS breaches_at_once
-			FROM regcrm.duties_daily o
-			GROUP BY o.account_id, o.day, o.rule) AS c
+			SELECT k.account_id,
+				k.day,
+				k.rule,
+				sum(k.arisen)::bigint AS arisen,
+				sum(k.met)::bigint AS met,
+				sum(k.late)::bigint AS late,
+				sum(k.missed)::bigint AS missed,
+				sum(k.waived)::bigint AS waived,
+				sum(k.cancelled)::bigint AS cancelled,
+				sum(k.pending)::bigint AS pending,
+				sum(k.waiting)::bigint AS waiting,
+				sum(k.breaches_at_once)::bigint AS breaches_at_once,
+				sum(k.violations)::bigint AS violations
+			FROM regcrm.duty_counts k
+			GROUP BY k.account_id, k.day, k.rule) AS c
 		LEFT JOIN regcrm.account_rules r ON r.account_id = c.account_id AND r.rule = c.rule;
+
+	CREATE OR REPLACE VIEW regcrm.rule_compliance WITH (security_invoker = true) AS
+		SELECT r.account_id,
+			r.rule,
+			r.title,
+			r.clause,
+			r.stage,
+			r.stage_name,
+			r.severity,
+			regcrm.label('severity', r.severity) AS severity_name,
+			r.duty_of,
+			COALESCE(c.arisen, 0) AS arisen,
+			COALESCE(c.met, 0) AS met,
+			COALESCE(c.late, 0) AS late,
+			COALESCE(c.missed, 0) AS missed,
+			COALESCE(c.waived, 0) AS waived,
+			COALESCE(c.cancelled, 0) AS cancelled,
+			COALESCE(c.pending, 0) AS pending,
+			COALESCE(c.waiting, 0) AS waiting,
+			COALESCE(c.met + c.late + c.missed, 0) AS decided,
+			round(100.0 * c.met / NULLIF(c.met + c.late + c.missed, 0), 1) AS compliance,
+			COALESCE(c.breaches_at_once, 0) AS breaches_at_once,
+			COALESCE(c.violations, 0) AS violations,
+			r.basis,
+			regcrm.label('basis', r.basis) AS basis_name,
+			r.is_in_force
+		FROM regcrm.account_rules r
+		LEFT JOIN (
+			SELECT k.account_id,
+				k.rule,
+				sum(k.arisen)::bigint AS arisen,
+				sum(k.met)::bigint AS met,
+				sum(k.late)::bigint AS late,
+				sum(k.missed)::bigint AS missed,
+				sum(k.waived)::bigint AS waived,
+				sum(k.cancelled)::bigint AS cancelled,
+				sum(k.pending)::bigint AS pending,
+				sum(k.waiting)::bigint AS waiting,
+				sum(k.breaches_at_once)::bigint AS breaches_at_once,
+				sum(k.violations)::bigint AS violations
+			FROM regcrm.duty_counts k
+			GROUP BY k.account_id, k.rule) AS c ON c.account_id = r.account_id AND c.rule = r.rule;
 
 	CREATE OR REPLACE VIEW regcrm.first_response WITH (security_invoker = true) AS
 		SELECT d.account_id,
@@ -466,3 +657,316 @@ BEGIN
 		JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) v.stage
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
 		LEFT JOIN regcrm.regulation g ON g.code = a.regulation;
+
+	-- The deals created on a day, and how far they have come.
+	CREATE OR REPLACE VIEW regcrm.funnel_daily WITH (security_invoker = true) AS
+		SELECT d.account_id,
+			d.day,
+			f.pipeline_id,
+			p.name AS pipeline_name,
+			s.stage::text AS stage,
+			s.name AS stage_name,
+			s.position AS stage_position,
+			f.deals,
+			f.reached,
+			f.now_here,
+			f.won_after
+		FROM regcrm.account_days d
+		CROSS JOIN LATERAL (
+			WITH cohort AS MATERIALIZED (
+				SELECT l.id, l.pipeline_id, l.stage, ARRAY(
+						SELECT DISTINCT w.stage FROM regcrm.stage_dwell w
+						WHERE w.account_id = l.account_id AND w.deal_id = l.id AND NOT w.is_slip) AS visited
+				FROM regcrm.deal l
+				WHERE l.account_id = d.account_id AND l.created_at >= d.starts_at AND l.created_at < d.ends_at AND NOT l.is_deleted)
+			SELECT c.pipeline_id,
+				s.stage,
+				count(*) AS deals,
+				count(*) FILTER (WHERE s.stage::text = ANY (c.visited)) AS reached,
+				count(*) FILTER (WHERE s.stage OPERATOR(regcrm.=) c.stage) AS now_here,
+				count(*) FILTER (WHERE s.stage::text = ANY (c.visited) AND n.outcome = 'won') AS won_after
+			FROM cohort c
+			CROSS JOIN regcrm.stage_def s
+			LEFT JOIN regcrm.stage_def n ON n.stage OPERATOR(regcrm.=) c.stage
+			WHERE c.visited <> '{}'
+			GROUP BY c.pipeline_id, s.stage) AS f
+		JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) f.stage
+		LEFT JOIN regcrm.pipeline p ON p.account_id = d.account_id AND p.id = f.pipeline_id;
+
+	CREATE OR REPLACE VIEW regcrm.funnel WITH (security_invoker = true) AS
+		SELECT f.account_id,
+			f.pipeline_id,
+			f.pipeline_name,
+			f.stage,
+			f.stage_name,
+			f.stage_position,
+			f.deals,
+			f.reached,
+			round(100.0 * f.reached / f.deals, 1) AS reached_share,
+			f.now_here,
+			f.won_after,
+			round(100.0 * f.won_after / NULLIF(f.reached, 0), 1) AS won_share
+		FROM (
+			SELECT k.account_id,
+				k.pipeline_id,
+				k.pipeline_name,
+				k.stage,
+				k.stage_name,
+				k.stage_position,
+				sum(k.deals)::bigint AS deals,
+				sum(k.reached)::bigint AS reached,
+				sum(k.now_here)::bigint AS now_here,
+				sum(k.won_after)::bigint AS won_after
+			FROM regcrm.funnel_daily k
+			GROUP BY k.account_id, k.pipeline_id, k.pipeline_name, k.stage, k.stage_name, k.stage_position) AS f;
+
+	CREATE OR REPLACE VIEW regcrm.upcoming_deadlines WITH (security_invoker = true) AS
+		SELECT d.account_id,
+			d.deal_id,
+			l.name AS deal_name,
+			a.deal_url_start || d.deal_id AS deal_url,
+			d.rule,
+			r.title,
+			r.clause,
+			r.severity,
+			regcrm.label('severity', r.severity) AS severity_name,
+			r.duty_of,
+			d.stage::text AS stage,
+			s.name AS stage_name,
+			d.manager_id,
+			m.name AS manager_name,
+			m.group_name AS manager_group,
+			d.task_id,
+			t.body AS task_body,
+			d.arose_at,
+			d.warn_at,
+			d.due_at,
+			d.due_at - a.as_of AS time_left,
+			CASE WHEN r.clock = 'business' AND d.due_at > a.as_of
+				THEN regcrm.business_time_between(a.as_of, d.due_at, a.calendar)
+			END AS time_left_business,
+			d.state = 'warned' AS is_warned,
+			d.due_at <= now() AS is_waiting_for_data
+		FROM regcrm.deadline d
+		JOIN regcrm.account_now a ON a.account_id = d.account_id
+		LEFT JOIN regcrm.deal l ON l.account_id = d.account_id AND l.id = d.deal_id
+		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
+		LEFT JOIN regcrm.task t ON t.account_id = d.account_id AND t.id = d.task_id
+		LEFT JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) d.stage
+		LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = d.rule AND r.valid @> d.arose_at
+		WHERE d.state IN ('pending', 'warned');
+
+	CREATE OR REPLACE VIEW regcrm.deal_health WITH (security_invoker = true) AS
+		SELECT d.account_id,
+			d.id AS deal_id,
+			d.name AS deal_name,
+			a.deal_url_start || d.id AS deal_url,
+			d.pipeline_id,
+			d.price,
+			d.stage::text AS stage,
+			s.name AS stage_name,
+			d.manager_id,
+			m.name AS manager_name,
+			m.group_name AS manager_group,
+			h.health,
+			regcrm.label('health', h.health) AS health_name,
+			o.violations AS open_violations,
+			o.critical AS open_critical,
+			o.missing,
+			n.due_at AS next_due_at,
+			n.title AS next_due_title,
+			n.due_at - a.as_of AS time_left,
+			n.expected,
+			k.open_tasks,
+			k.next_task_at,
+			d.created_at,
+			e.at AS entered_at,
+			a.as_of - e.at AS dwell
+		FROM regcrm.deal d
+		JOIN regcrm.account_now a ON a.account_id = d.account_id
+		LEFT JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) d.stage
+		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS violations,
+				count(*) FILTER (WHERE v.severity = 'critical') AS critical,
+				string_agg(COALESCE(r.title, v.rule), '; ' ORDER BY v.breached_at, v.rule) AS missing
+			FROM regcrm.violation v
+			LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = v.rule AND r.valid @> v.arose_at
+			WHERE v.account_id = d.account_id AND v.deal_id = d.id
+				AND v.resolved_at IS NULL AND v.waived_at IS NULL AND v.withdrawn_at IS NULL) AS o
+		CROSS JOIN LATERAL (
+			SELECT min(w.due_at) AS due_at,
+				(array_agg(COALESCE(r.title, w.rule) ORDER BY w.due_at, w.rule))[1] AS title,
+				string_agg(COALESCE(r.title, w.rule), '; ' ORDER BY w.due_at, w.rule) AS expected,
+				COALESCE(bool_or(w.state = 'warned'), false) AS is_warned
+			FROM regcrm.deadline w
+			LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = w.rule AND r.valid @> w.arose_at
+			WHERE w.account_id = d.account_id AND w.deal_id = d.id AND w.state IN ('pending', 'warned')) AS n
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS open_tasks, min(t.due_at) AS next_task_at
+			FROM regcrm.task t
+			WHERE t.account_id = d.account_id AND t.deal_id = d.id AND t.completed_at IS NULL AND t.deleted_at IS NULL) AS k
+		CROSS JOIN LATERAL (
+			SELECT CASE WHEN o.violations > 0 THEN 'broken' WHEN n.is_warned THEN 'due' ELSE 'fine' END AS health) AS h
+		LEFT JOIN LATERAL (
+			SELECT COALESCE(max(x.at), d.created_at) AS at
+			FROM regcrm.event x
+			WHERE x.account_id = d.account_id AND x.deal_id = d.id AND x.kind = 'stage'
+				AND x.from_stage IS DISTINCT FROM x.to_stage) AS e ON true
+		WHERE NOT d.is_deleted
+			AND (s.outcome = 'open'
+				OR d.stage IS NULL AND EXISTS (
+					SELECT FROM regcrm.event x
+					WHERE x.account_id = d.account_id AND x.deal_id = d.id AND x.kind = 'stage' AND x.to_stage IS NOT NULL));
+
+	CREATE OR REPLACE VIEW regcrm.regulation_text WITH (security_invoker = true) AS
+		SELECT r.regulation,
+			r.code AS rule,
+			s.name AS stage_name,
+			r.clause,
+			r.title,
+			concat_ws('; ',
+				CASE r.form
+					WHEN 'flow' THEN 'переходы только по схеме (regulation_moves)'
+					WHEN 'enter' THEN 'проверяется при входе на этап' || COALESCE(', ' || r.nth || '-м', '')
+					WHEN 'leave' THEN 'проверяется при уходе с этапа'
+					WHEN 'always' THEN 'проверяется всё время на этапе'
+					WHEN 'never' THEN 'запрещено' || CASE WHEN r.scope = 'after' THEN ' после этапа' ELSE '' END
+					WHEN 'attest' THEN 'оценивает человек'
+				END,
+				CASE
+					WHEN r.by = 'task_due' THEN 'срок: срок задачи' || COALESCE(' + ' || regcrm.duration_text(r.within), '')
+					WHEN r.by IS NOT NULL THEN 'срок: ' || r.by || COALESCE(' + ' || regcrm.duration_text(r.within), '')
+					WHEN r.form = 'within' THEN 'срок: ' || regcrm.duration_text(r.within)
+					WHEN r.within > interval '0' THEN 'допуск: ' || regcrm.duration_text(r.within)
+				END || CASE WHEN r.clock = 'business' THEN ' рабочего времени' ELSE '' END,
+				CASE WHEN r.by IS NULL THEN 'предупреждение через ' ELSE 'предупреждение за ' END || regcrm.duration_text(r.warn)
+			) AS how,
+			regcrm.label('severity', r.severity) AS severity_name,
+			regcrm.label('duty_of', r.duty_of) AS duty_of_name,
+			regcrm.label('action', r.action) AS action_name,
+			regcrm.label('basis', r.basis) AS basis_name,
+			r.stage::text AS stage,
+			s.position AS stage_position,
+			r.form,
+			r.event,
+			r.nth,
+			array_to_string(r.expect, ', ') AS expect,
+			array_to_string(r.unless, ', ') AS unless,
+			r.scope,
+			r.within,
+			r.by,
+			r.warn,
+			r.clock,
+			r.severity,
+			r.duty_of,
+			r.action,
+			r.basis,
+			lower(r.valid) AS valid_from,
+			upper(r.valid) AS valid_until
+		FROM regcrm.rule r
+		LEFT JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) r.stage
+		WHERE r.enabled AND r.valid @> now();
+
+	CREATE OR REPLACE VIEW regcrm.regulation_moves WITH (security_invoker = true) AS
+		SELECT t.regulation,
+			t.from_stage::text AS from_stage,
+			COALESCE(f.name, 'начало') AS from_stage_name,
+			t.to_stage::text AS to_stage,
+			s.name AS to_stage_name,
+			t.comment_required,
+			t.clause,
+			t.basis,
+			regcrm.label('basis', t.basis) AS basis_name
+		FROM regcrm.transition t
+		LEFT JOIN regcrm.stage_def f ON f.stage OPERATOR(regcrm.=) t.from_stage
+		LEFT JOIN regcrm.stage_def s ON s.stage OPERATOR(regcrm.=) t.to_stage
+		WHERE t.valid @> now();
+
+	CREATE OR REPLACE VIEW regcrm.sync_status WITH (security_invoker = true) AS
+		SELECT a.id AS account_id,
+			a.name AS account_name,
+			a.base_url,
+			a.known_until IS NOT NULL AS is_synced,
+			a.state,
+			a.state_reason,
+			a.paused,
+			a.known_from,
+			a.known_until,
+			CASE WHEN isfinite(a.known_until) THEN now() - a.known_until END AS lag,
+			s.last_read_at,
+			s.rows_read,
+			s.requests,
+			s.last_error,
+			s.last_error_at,
+			s.next_try_at,
+			q.quarantined,
+			w.sync_runs,
+			w.clock_runs
+		FROM regcrm.account a
+		CROSS JOIN LATERAL (
+			SELECT max(y.updated_at) AS last_read_at,
+				sum(y.rows_read)::bigint AS rows_read,
+				sum(y.requests)::bigint AS requests,
+				(array_agg(y.entity || ': ' || y.last_error ORDER BY y.last_error_at DESC) FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error,
+				max(y.last_error_at) AS last_error_at,
+				max(y.next_try_at) AS next_try_at
+			FROM regcrm.sync_state y
+			WHERE y.account_id = a.id) AS s
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS quarantined
+			FROM regcrm.quarantine z
+			WHERE z.account_id = a.id AND z.resolved_at IS NULL) AS q
+		CROSS JOIN (
+			SELECT COALESCE(bool_or(p.backend_type = 'regcrm sync'), false) AS sync_runs,
+				COALESCE(bool_or(p.backend_type = 'regcrm clock'), false) AS clock_runs
+			FROM pg_stat_activity p
+			WHERE p.datname = current_database()) AS w;
+
+	FOR v IN
+		SELECT c.oid, c.relname, m.meaning
+		FROM (VALUES
+			('account_now', 'Now, as each account sees it. Other views stand on it.'),
+			('account_days', 'The days of each account''s life in its own time zone, from its first deal to today. Other views stand on it.'),
+			('violations', 'Every breach of the regulation, readable. One row a breach. Filter periods by breached_at. Those that count are neither waived nor withdrawn.'),
+			('open_violations', 'Breaches that someone can still put right: not resolved, waived or withdrawn.'),
+			('duties', 'Every duty that arose, and every breach of a rule that sets no due moment, with what became of it. Filter periods by arose_at.'),
+			('duties_daily', 'The view duties with the day, in the account''s time zone, on which each arose.'),
+			('duty_counts', 'Duties counted by day, rule and manager. The scorecards add these up.'),
+			('manager_scorecard', 'A manager, a day: what became of the duties that arose on it, and the breaches of it. Robots'' duties and users whom the regulation does not bind are left out.'),
+			('account_rules', 'The rules of each account''s regulation: each code once, as in force now, else as last.'),
+			('rule_compliance', 'A rule, all time: how often its duty arose and what became of it. Rules that set no due moment have no number of occasions; of them only breaches are counted (breaches_at_once).'),
+			('rule_compliance_daily', 'A rule, a day: what became of the duties that arose on it.'),
+			('first_response', 'Time from each deal''s creation to the manager''s first act towards the client (clause: Новые заявки, 1). A report of facts: rule NEW-1 judges them. Filter periods by created_at.'),
+			('stage_dwell', 'Every visit of a deal to a stage, and how long it stayed. Stages that the mapping does not know are left out. Filter periods by entered_at.'),
+			('funnel', 'All deals by stage: how many have ever reached it, are there now, were won after it. Deleted deals are left out.'),
+			('funnel_daily', 'The deals created on a day, by stage: how many have reached it since. Add up days for a period; all stages stand in each.'),
+			('deal_health', 'Every open deal: what is missing now, what is due next.'),
+			('upcoming_deadlines', 'Duties that are running, with their due moments. Filter periods by due_at.'),
+			('regulation_text', 'The rules in force now, readable.'),
+			('regulation_moves', 'The legal moves between stages in force now.'),
+			('sync_status', 'How each account stands: up to when it is known, what failed last, what lies in quarantine, whether the workers run.')
+			) AS m(name, meaning)
+		JOIN pg_class c ON c.relname = m.name AND c.relnamespace = 'regcrm'::regnamespace
+	LOOP
+		PERFORM regcrm.describe(format('regcrm.%I', v.relname), v.meaning, VARIADIC ARRAY(
+			SELECT u.word
+			FROM pg_attribute a
+			JOIN LATERAL (
+				SELECT d.meaning
+				FROM regcrm.view_columns() d
+				WHERE d.name IN (a.attname, v.relname || '.' || a.attname)
+				ORDER BY length(d.name) DESC
+				LIMIT 1) AS d ON true
+			CROSS JOIN LATERAL (VALUES (1, a.attname::text), (2, d.meaning)) AS u(place, word)
+			WHERE a.attrelid = v.oid AND a.attnum > 0 AND NOT a.attisdropped
+			ORDER BY a.attnum, u.place));
+	END LOOP;
+
+	IF to_regprocedure('regcrm.setup_mapping_views()') IS NOT NULL THEN
+		PERFORM regcrm.setup_mapping_views();
+	END IF;
+END
+$setup_views$;
+COMMENT ON FUNCTION regcrm.setup_views() IS
+	'For setup(): makes the views for reports, or replaces them by those of the installed version.';

@@ -392,7 +392,8 @@ argument_of(Compiler *c, TokenArgument takes, const char *text, size_t len,
 		case TAKES_NONE:
 			break;
 		case TAKES_STAGE:
-			if (label_pack(text, len, &stage))
+			stage = label_pack(text, len);
+			if (stage != 0)
 				*number = rules_stage(c->reg, stage);
 			if (*number >= 0)
 				return true;

@@ -32,7 +32,7 @@ class Deal:
                           price=rng.choice((None, 0, 28000, 35000, 45000)))
         self.talk: Optional[Thing] = None
         self.responsible: list[tuple[int, int]] = []
-        self.last_call_missed = False
+        self.last_call_missed, self.last_call = False, 0
         self.why = ""
 
     # ------------------------------------------------------------------------ time
@@ -200,7 +200,7 @@ class Deal:
         by = self.manager.id if rng.random() < .93 else 0       # some exchanges sign as nobody
         note = self._note(moment, "call_out" if out else "call_in", by, params, self.contact if on_contact else self.lead)
         self.world.event(moment, "outgoing_call" if out else "incoming_call", note.fixed["of"], by, [{"note": note}])
-        self.last_call_missed = not answered
+        self.last_call_missed, self.last_call = not answered, moment
         if at is None:
             self.t += length + (0 if answered else rng.randint(15, 30))
         return moment

@@ -204,6 +204,16 @@ def first_touch(d: Deal, reached: bool) -> None:
     d.call_out(reached)
 
 
+def reach(d: Deal, stage: str, **how) -> int:
+    """From a fresh lead into this stage, in order and soon."""
+    first_touch(d, stage != "no_answer")
+    d.pause(20, 200)
+    if stage == "won":
+        go(d, "contract")
+        d.work(HOUR, 3 * HOUR)
+    return go(d, stage, **how)
+
+
 def stay_new(d: Deal) -> Optional[str]:
     rng = d.rng
     if d.channel == "answered_call" and len(d.visited) == 1:

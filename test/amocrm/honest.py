@@ -34,8 +34,8 @@ def called_in(d: Deal) -> None:
     """The client calls, the manager answers, the telephony makes the lead."""
     d.working()
     d.create(source=77004, channel="answered_call", prefilled=_prefilled(d))
-    d.call_in(True, seconds=d.rng.randint(60, 500), on_contact=False)
     request_task(d)
+    d.call_in(True, seconds=d.rng.randint(60, 500), on_contact=False)
     live(d)
 
 

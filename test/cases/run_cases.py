@@ -130,6 +130,7 @@ class Case:
         self.move_edits = []            # (from, to, what, moment)
         self.created = None             # (at, stage or None, manager)
         self.deleted = None
+        self.path_of_stages = []        # every stage of the deal, in order
         self.events = []                # dicts, in the order of the file
         self.tasks = {}                 # name -> dict
         self.task_order = []
@@ -565,19 +566,27 @@ def finish(case):
         if last and e["at"] < last["at"]:
             errors.append("line %d: earlier than the line above it" % e["line"])
         last = e
-    # Where a move says nothing of its source, it is where the deal stood.
-    stood = None
-    for e in sorted((e for e in case.events if e["kind"] == "stage"), key=lambda e: e["at"]):
-        if e["origin"] == "begin":
-            e["from"] = None
-        elif e["origin"] is None:
-            e["from"] = stood
-        elif e["origin"] in ("where it stood", "an unknown stage"):
-            e["from"] = None
-        else:
-            e["from"] = e["origin"]
-        stood = e["to"]
+    chain_moves(case)
     return errors
+
+
+def chain_moves(case):
+    """Gives each move its source, and finds in which order the deal went through them.
+
+    A move that names no source comes from where the deal stood.  Moves of one
+    second are chained by the sources they name, else they go by the number of
+    their source in the CRM, else by their place in the file.
+    """
+    stood, case.path_of_stages = None, []
+    moves = sorted((e for e in case.events if e["kind"] == "stage"), key=lambda e: e["at"])
+    while moves:
+        now = [e for e in moves if e["at"] == moves[0]["at"]]
+        now.sort(key=lambda e: e.get("source_id", ""))
+        e = next((e for e in now if e["origin"] not in (None, "begin") and e["origin"] == stood), now[0])
+        e["from"] = e["origin"] if e["origin"] in STAGES else stood if e["origin"] is None else None
+        stood = e["to"]
+        case.path_of_stages.append(stood)
+        moves.remove(e)
 
 
 def parse_graph_line(graph, text):
@@ -746,10 +755,9 @@ class Loader:
             state = dict.fromkeys(FIELDS)
             holder = manager
             if self.mode == "off":      # rows are taken as they are: give the columns their last state
+                stage = c.path_of_stages[-1]
                 for e in sorted(c.events, key=lambda e: e["at"]):
-                    if e["kind"] == "stage":
-                        stage = e["to"]
-                    elif e["kind"] == "field":
+                    if e["kind"] == "field":
                         state[e["field"]] = e["value"]
                     elif e["kind"] == "responsible":
                         holder = int(e["value"])

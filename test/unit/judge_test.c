@@ -115,7 +115,7 @@ begin_rules(void)
 	nrules = 0;
 	ntransitions = 0;
 	for (int i = 0; i < NSTAGES; i++)
-		label_pack(stage_names[i], strlen(stage_names[i]), &stages[i]);
+		stages[i] = label_pack(stage_names[i], strlen(stage_names[i]));
 	transitions[ntransitions++] = (TransitionSource) {0, stages[A], false, INSTANT_EVER, INSTANT_NEVER};
 	transitions[ntransitions++] = (TransitionSource) {stages[A], stages[B], false, INSTANT_EVER, INSTANT_NEVER};
 	transitions[ntransitions++] = (TransitionSource) {stages[B], stages[A], true, INSTANT_EVER, INSTANT_NEVER};

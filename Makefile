@@ -1,0 +1,76 @@
+# regcrm: builds with PGXS; see docs/internals.md for what each source file owns.
+#
+#   make                 build (PG_CONFIG=... chooses the PostgreSQL)
+#   make install         install into that PostgreSQL
+#   make check           everything that tests, in servers of its own (test/check)
+#   make unit            the pure C unit tests only, with sanitizers
+#   make demo            a small warehouse to look at; make demo-stop removes it
+#
+# WERROR= (empty) keeps a compiler newer than those tried from failing the build.
+
+# These goals bring or need no PostgreSQL headers when make starts: test/check
+# installs what is missing first.  So they stay out of PGXS, which also has a
+# target "check" of its own.
+own_goals = check unit demo demo-stop
+
+ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
+
+.PHONY: $(own_goals)
+
+check:
+	@test/check
+
+unit:
+	@test/unit/run
+
+demo:
+	@test/demo/run
+
+demo-stop:
+	@test/demo/stop
+
+else
+
+EXTENSION = regcrm
+MODULE_big = regcrm
+PGFILEDESC = "regcrm - a sales regulation inside the warehouse"
+
+# The version is written once, in the control file.
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" regcrm.control)
+
+# Every file of src/ belongs to the one library, and no file lies there that
+# does not: a list by hand could only forget one.
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+
+# The script is put together in the order of the numbers.
+SCRIPT_PARTS = $(sort $(wildcard ext/[0-9]*.sql))
+DATA_built = regcrm--$(EXTVERSION).sql
+DATA = $(wildcard regcrm--*--*.sql)
+
+REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+REGRESS_OPTS = --inputdir=. --outputdir=. --no-locale --encoding=UTF8
+EXTRA_CLEAN = tmp_check
+
+WERROR = -Werror
+# unused-parameter: the server's inline functions and each SQL function without
+# arguments; sign-compare and missing-field-initializers: macros of its headers.
+PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers
+PG_CPPFLAGS = -DREGCRM_VERSION='"$(EXTVERSION)"' $(CURL_CFLAGS)
+
+# libcurl by whichever of its two tools is there.
+CURL_CFLAGS := $(shell pkg-config --cflags libcurl 2>/dev/null || curl-config --cflags)
+SHLIB_LINK = $(shell pkg-config --libs libcurl 2>/dev/null || curl-config --libs)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(DATA_built): $(SCRIPT_PARTS) Makefile regcrm.control
+	cat $(SCRIPT_PARTS) /dev/null > $@
+
+# PGXS follows headers only where PostgreSQL was configured to; the sources are
+# few, so any header or a changed Makefile rebuilds them all.
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) Makefile regcrm.control
+
+endif

@@ -1,0 +1,76 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between PostgreSQL 15 and 18 that regcrm meets.
+ *
+ * Include it after postgres.h.  A name here is the newest server's, or begins
+ * with regcrm_ where the servers differ in more than a name.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef REGCRM_COMPAT_H
+#define REGCRM_COMPAT_H
+
+#if PG_VERSION_NUM < 150000
+#error "regcrm needs PostgreSQL 15 or newer"
+#endif
+
+#include "fmgr.h"
+#include "utils/acl.h"
+
+/* 16: the varlena macros left postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/*
+ * 16: soft errors of input functions.  Before, such an error can only be
+ * raised; "context" is then looked at by nobody.
+ */
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#define regcrm_escontext(fcinfo) ((fcinfo)->context)
+#define regcrm_ereturn(context, value, ...) \
+	ereturn(context, value, __VA_ARGS__)
+#else
+#define regcrm_escontext(fcinfo) ((void) (fcinfo), (Node *) NULL)
+#define regcrm_ereturn(context, value, ...) \
+	do { \
+		(void) (context); \
+		ereport(ERROR, __VA_ARGS__); \
+		return value; \
+	} while (0)
+#endif
+
+/* 16: one function for the ownership of everything, one for its privileges. */
+#if PG_VERSION_NUM >= 160000
+#define regcrm_owns_relation(relid, roleid) \
+	object_ownercheck(RelationRelationId, relid, roleid)
+#else
+#define regcrm_owns_relation(relid, roleid) \
+	pg_class_ownercheck(relid, roleid)
+#endif
+
+/* 16: the "extra" of a setting comes from the server's allocator. */
+#if PG_VERSION_NUM >= 160000
+#define regcrm_guc_malloc(size) guc_malloc(LOG, size)
+#else
+#define regcrm_guc_malloc(size) malloc(size)
+#endif
+
+/* 17: wait events with names of their own. */
+#if PG_VERSION_NUM >= 170000
+#define regcrm_wait_event(name) WaitEventExtensionNew(name)
+#else
+#define regcrm_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
+#endif
+
+/* 18: the library says its name and version. */
+#ifdef PG_MODULE_MAGIC_EXT
+#define REGCRM_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "regcrm", .version = REGCRM_VERSION)
+#else
+#define REGCRM_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* REGCRM_COMPAT_H */
