@@ -51,7 +51,7 @@ REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 REGRESS_OPTS = --inputdir=. --outputdir=. --no-locale --encoding=UTF8
 EXTRA_CLEAN = tmp_check
 
-WERROR = -Werror
+WERROR ?= -Werror
 # unused-parameter: the server's inline functions and each SQL function without
 # arguments; sign-compare and missing-field-initializers: macros of its headers.
 PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign-compare \

@@ -21,7 +21,7 @@ CREATE FUNCTION regcrm.stage_recv(internal) RETURNS regcrm.stage
 	AS 'MODULE_PATHNAME', 'regcrm_stage_recv'
 	LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION regcrm.stage_recv(internal) IS
-	'Stage from the binary protocol. Error 22P03 for bytes that are no code.';
+	'Stage from the binary protocol. Error 22P03 for a code that is no known stage.';
 
 CREATE FUNCTION regcrm.stage_send(regcrm.stage) RETURNS bytea
 	AS 'MODULE_PATHNAME', 'regcrm_stage_send'
@@ -167,3 +167,9 @@ COMMENT ON CAST (text AS regcrm.stage) IS 'a code, name or alias of a stage';
 -- JDBC sends strings as varchar
 CREATE CAST (varchar AS regcrm.stage) WITH FUNCTION regcrm.text_to_stage(text) AS ASSIGNMENT;
 COMMENT ON CAST (varchar AS regcrm.stage) IS 'a code, name or alias of a stage';
+
+CREATE FUNCTION regcrm.fold_name(text) RETURNS text
+	AS 'MODULE_PATHNAME', 'regcrm_fold_name'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION regcrm.fold_name(text) IS
+	'A name as the type''s input compares it: in lower case, ё as е, no blanks around it, single ones within. The same in every locale.';

@@ -16,8 +16,15 @@ CREATE FUNCTION regcrm.describe(relation text, meaning text, VARIADIC columns te
 DECLARE
 	rel regclass := relation::regclass;
 	kind text := CASE (SELECT c.relkind FROM pg_class c WHERE c.oid = rel) WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END;
+	owner name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = rel);
 	number int2;
 BEGIN
+	-- found, not made: by somebody else it may hold triggers that would run as us
+	IF owner <> current_user THEN
+		RAISE EXCEPTION '"%" belongs to role "%"', relation, owner
+			USING ERRCODE = 'insufficient_privilege',
+				HINT = format('Give it to "%s" (ALTER … OWNER TO) or drop it.', current_user);
+	END IF;
 	IF obj_description(rel, 'pg_class') IS NULL THEN
 		EXECUTE format('COMMENT ON %s %s IS %L', kind, rel, meaning);
 	END IF;
@@ -36,7 +43,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION regcrm.describe(text, text, text[]) IS
-	'For setup(): comments a table or view and its columns where they have no comment yet. Arguments: the relation, its meaning, then column and meaning in turn. Error 42703 for a column that is not there.';
+	'For setup(): comments a table or view and its columns where they have no comment yet. Arguments: the relation, its meaning, then column and meaning in turn. Errors: 42501 where it belongs to another role, 42703 for a column that is not there.';
 
 CREATE FUNCTION regcrm.current_account() RETURNS bigint
 	LANGUAGE plpgsql STABLE PARALLEL SAFE

@@ -304,5 +304,5 @@ COMMENT ON FUNCTION regcrm.forget(bigint, bigint) IS
 --   GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA regcrm TO owner;
 REVOKE EXECUTE ON FUNCTION
 	regcrm.setup_facts(), regcrm.setup_regulation(), regcrm.setup_mapping(), regcrm.setup_findings(),
-	regcrm.load_builtin_1(), regcrm.describe(text, text, text[]), regcrm.ensure_trigger(text, text, text, boolean)
+	regcrm.setup_triggers(), regcrm.setup_views(), regcrm.load_builtin_1(), regcrm.describe(text, text, text[]), regcrm.ensure_trigger(text, text, text, boolean)
 	FROM PUBLIC;

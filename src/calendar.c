@@ -35,111 +35,64 @@ struct Calendar
 
 static const ZoneTransition utc = {INSTANT_EVER, 0};
 
+static int	day_of(int64_t local);
+static void add_span(Calendar *calendar, const Memory *memory,
+					 instant from, instant to);
+static int	hours_of(const CalendarSource *source, int day, const DaySpan **spans);
+static int	weekday(int day);
+static int64_t worked_until(const Calendar *calendar, instant at);
+static const Span *span_of(const Calendar *calendar, int64_t wanted, bool or_equal);
+
 
 /* ---- laying out ---- */
 
 /*
- * The instant of a local time.  A local time that comes twice (clocks set
- * back) means the first for the opening of a span and the last for its end;
- * one that does not come at all (set forward) means the moment of the change.
- * *hint is where to begin among the transitions; local times come in order.
+ * A moment is working time where its local time lies in the hours of its local
+ * day: so a span that falls into the hour that clocks skip is not worked, and
+ * one in an hour that comes twice is worked twice.  Hence the outer loop goes
+ * over the stretches of time that have one offset, and each day's hours are
+ * cut to the stretch.
  */
-static instant
-instant_of(const ZoneTransition *zone, int nzone, int *hint, int64_t local, bool closing)
-{
-	instant		answer = 0;
-	bool		found = false;
-	int			k;
-
-	/* two regimes back is enough: offsets differ by hours, regimes last weeks */
-	while (*hint + 1 < nzone && zone[*hint + 1].at <= local - DAY)
-		(*hint)++;
-	for (k = *hint; k < nzone; k++)
-	{
-		instant		t = local - zone[k].offset;
-
-		if (t < zone[k].at)
-			break;
-		if (k + 1 < nzone && t >= zone[k + 1].at)
-			continue;
-		if (!found || closing)
-			answer = t;
-		found = true;
-	}
-	/* the loop stopped at the regime that begins after this local time */
-	if (!found)
-		answer = k < nzone ? zone[k].at : local - zone[nzone - 1].offset;
-	return answer;
-}
-
-static void
-add_span(Calendar *calendar, const Memory *memory, instant from, instant to)
-{
-	Span	   *last = calendar->nspans > 0 ? &calendar->spans[calendar->nspans - 1] : NULL;
-
-	if (last && from <= last->to)
-	{
-		if (to > last->to)
-			last->to = to;
-		return;
-	}
-	if (to <= from)
-		return;
-	if (calendar->nspans == calendar->room)
-	{
-		calendar->room = calendar->room ? calendar->room * 2 : 512;
-		calendar->spans = memory->grow(memory->self, calendar->spans,
-									   sizeof(Span) * (size_t) calendar->room);
-	}
-	calendar->spans[calendar->nspans++] = (Span) {from, to, 0};
-}
-
-/* 2000-01-01, day 0, was a Saturday. */
-static int
-weekday(int day)
-{
-	return (((day % 7) + 7) % 7 + 5) % 7;
-}
-
 Calendar *
 calendar_build(const CalendarSource *source, const Memory *memory)
 {
 	Calendar   *calendar = memory->grow(memory->self, NULL, sizeof(Calendar));
 	const ZoneTransition *zone = source->ntransitions > 0 ? source->transitions : &utc;
 	int			nzone = source->ntransitions > 0 ? source->ntransitions : 1;
-	int			pattern = -1;
-	int			exception = 0;
-	int			hint = 0;
 	int64_t		sum = 0;
 
 	memset(calendar, 0, sizeof(*calendar));
-	for (int day = source->first_day; day <= source->last_day; day++)
+	for (int k = 0; k < nzone; k++)
 	{
-		const DaySpan *spans = NULL;
-		int			nspans = 0;
+		int64_t		offset = zone[k].offset;
+		int64_t		begin = (int64_t) source->first_day * DAY;	/* local */
+		int64_t		end = ((int64_t) source->last_day + 1) * DAY;
+		int			day;
 
-		while (pattern + 1 < source->npatterns &&
-			   source->patterns[pattern + 1].first_day <= day)
-			pattern++;
-		while (exception < source->nexceptions && source->exceptions[exception].day < day)
-			exception++;
-		if (exception < source->nexceptions && source->exceptions[exception].day == day)
-		{
-			spans = source->exceptions[exception].spans;
-			nspans = source->exceptions[exception].nspans;
-		}
-		else if (pattern >= 0)
-		{
-			spans = source->patterns[pattern].spans[weekday(day)];
-			nspans = source->patterns[pattern].nspans[weekday(day)];
-		}
-		for (int i = 0; i < nspans; i++)
+		if (zone[k].at > begin - offset)
+			begin = zone[k].at + offset;
+		if (k + 1 < nzone && zone[k + 1].at < end - offset)
+			end = zone[k + 1].at + offset;
+		if (begin >= end)
+			continue;
+
+		for (day = day_of(begin); (int64_t) day * DAY < end; day++)
 		{
 			int64_t		midnight = (int64_t) day * DAY;
+			const DaySpan *spans;
+			int			nspans = hours_of(source, day, &spans);
 
-			add_span(calendar, memory,
-					 instant_of(zone, nzone, &hint, midnight + spans[i].from * MINUTE, false),
-					 instant_of(zone, nzone, &hint, midnight + spans[i].to * MINUTE, true));
+			for (int i = 0; i < nspans; i++)
+			{
+				int64_t		from = midnight + spans[i].from * MINUTE;
+				int64_t		to = midnight + spans[i].to * MINUTE;
+
+				if (from < begin)
+					from = begin;
+				if (to > end)
+					to = end;
+				add_span(calendar, memory, from - offset, to - offset);
+			}
 		}
 	}
 	for (int i = 0; i < calendar->nspans; i++)
@@ -150,8 +103,130 @@ calendar_build(const CalendarSource *source, const Memory *memory)
 	return calendar->nspans > 0 ? calendar : NULL;
 }
 
+/*
+ * Appends a span; spans come in order.  One that begins where the last ends is
+ * joined to it: midnight between two days, a change of the zone's name only.
+ */
+static void
+add_span(Calendar *calendar, const Memory *memory, instant from, instant to)
+{
+	Span	   *last = calendar->nspans > 0 ? &calendar->spans[calendar->nspans - 1] : NULL;
+
+	if (to <= from)
+		return;
+	if (last && from <= last->to)
+	{
+		if (to > last->to)
+			last->to = to;
+		return;
+	}
+	if (calendar->nspans == calendar->room)
+	{
+		calendar->room = calendar->room ? calendar->room * 2 : 512;
+		calendar->spans = memory->grow(memory->self, calendar->spans,
+									   sizeof(Span) * (size_t) calendar->room);
+	}
+	calendar->spans[calendar->nspans++] = (Span) {from, to, 0};
+}
+
+/* The hours of a local day: its exception, else its week pattern's. */
+static int
+hours_of(const CalendarSource *source, int day, const DaySpan **spans)
+{
+	int			low = 0;
+	int			high = source->nexceptions;
+	const WeekPattern *pattern;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (source->exceptions[middle].day < day)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (low < source->nexceptions && source->exceptions[low].day == day)
+	{
+		*spans = source->exceptions[low].spans;
+		return source->exceptions[low].nspans;
+	}
+
+	/* the last pattern that begins on or before the day */
+	low = 0;
+	high = source->npatterns;
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (source->patterns[middle].first_day <= day)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*spans = NULL;
+	if (low == 0)
+		return 0;
+	pattern = &source->patterns[low - 1];
+	*spans = pattern->spans[weekday(day)];
+	return pattern->nspans[weekday(day)];
+}
+
+/* The day that a local time lies in. */
+static int
+day_of(int64_t local)
+{
+	return (int) (local >= 0 ? local / DAY : -((-local + DAY - 1) / DAY));
+}
+
+/* 0 = Monday.  2000-01-01, day 0, was a Saturday. */
+static int
+weekday(int day)
+{
+	return (((day % 7) + 7) % 7 + 5) % 7;
+}
+
 
 /* ---- arithmetic ---- */
+
+instant
+calendar_add(const Calendar *calendar, instant at, int64_t duration)
+{
+	const Span *span;
+	const Span *last;
+	instant		sum;
+	int64_t		wanted;
+
+	if (at == INSTANT_NEVER || at == INSTANT_EVER || duration == 0)
+		return at;
+	if (!calendar)
+	{
+		if (__builtin_add_overflow(at, duration, &sum))
+			return duration > 0 ? INSTANT_NEVER : INSTANT_EVER;
+		return sum;
+	}
+	if (__builtin_add_overflow(worked_until(calendar, at), duration, &wanted))
+		return duration > 0 ? INSTANT_NEVER : INSTANT_EVER;
+	if (wanted < 0)
+		return INSTANT_EVER;
+	last = &calendar->spans[calendar->nspans - 1];
+	if (wanted > last->before + (last->to - last->from))
+		return INSTANT_NEVER;
+	span = span_of(calendar, wanted, duration < 0);
+	return span->from + (wanted - span->before);
+}
+
+int64_t
+calendar_between(const Calendar *calendar, instant from, instant to)
+{
+	int64_t		difference;
+
+	if (calendar)
+		return worked_until(calendar, to) - worked_until(calendar, from);
+	if (__builtin_sub_overflow(to, from, &difference))
+		return to > from ? INT64_MAX : INT64_MIN;
+	return difference;
+}
 
 /* Working time from the beginning of the calendar to an instant. */
 static int64_t
@@ -198,43 +273,4 @@ span_of(const Calendar *calendar, int64_t wanted, bool or_equal)
 			high = middle;
 	}
 	return low > 0 ? &calendar->spans[low - 1] : NULL;
-}
-
-instant
-calendar_add(const Calendar *calendar, instant at, int64_t duration)
-{
-	const Span *span;
-	const Span *last;
-	instant		sum;
-	int64_t		wanted;
-
-	if (at == INSTANT_NEVER || at == INSTANT_EVER || duration == 0)
-		return at;
-	if (!calendar)
-	{
-		if (__builtin_add_overflow(at, duration, &sum))
-			return duration > 0 ? INSTANT_NEVER : INSTANT_EVER;
-		return sum;
-	}
-	if (__builtin_add_overflow(worked_until(calendar, at), duration, &wanted))
-		return duration > 0 ? INSTANT_NEVER : INSTANT_EVER;
-	if (wanted < 0)
-		return INSTANT_EVER;
-	last = &calendar->spans[calendar->nspans - 1];
-	if (wanted > last->before + (last->to - last->from))
-		return INSTANT_NEVER;
-	span = span_of(calendar, wanted, duration < 0);
-	return span->from + (wanted - span->before);
-}
-
-int64_t
-calendar_between(const Calendar *calendar, instant from, instant to)
-{
-	int64_t		difference;
-
-	if (calendar)
-		return worked_until(calendar, to) - worked_until(calendar, from);
-	if (__builtin_sub_overflow(to, from, &difference))
-		return to > from ? INT64_MAX : INT64_MIN;
-	return difference;
 }

@@ -3,8 +3,8 @@
  * compat.h
  *	  Every difference between PostgreSQL 15 and 18 that regcrm meets.
  *
- * Include it after postgres.h.  A name here is the newest server's, or begins
- * with regcrm_ where the servers differ in more than a name.
+ * Include it after postgres.h.  What is called differently from version to
+ * version is called compat_... here.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,6 +16,7 @@
 #endif
 
 #include "fmgr.h"
+#include "nodes/nodes.h"
 #include "utils/acl.h"
 
 /* 16: the varlena macros left postgres.h. */
@@ -29,12 +30,12 @@
  */
 #if PG_VERSION_NUM >= 160000
 #include "nodes/miscnodes.h"
-#define regcrm_escontext(fcinfo) ((fcinfo)->context)
-#define regcrm_ereturn(context, value, ...) \
+#define compat_escontext(fcinfo) ((fcinfo)->context)
+#define compat_ereturn(context, value, ...) \
 	ereturn(context, value, __VA_ARGS__)
 #else
-#define regcrm_escontext(fcinfo) ((void) (fcinfo), (Node *) NULL)
-#define regcrm_ereturn(context, value, ...) \
+#define compat_escontext(fcinfo) ((void) (fcinfo), (Node *) NULL)
+#define compat_ereturn(context, value, ...) \
 	do { \
 		(void) (context); \
 		ereport(ERROR, __VA_ARGS__); \
@@ -44,33 +45,45 @@
 
 /* 16: one function for the ownership of everything, one for its privileges. */
 #if PG_VERSION_NUM >= 160000
-#define regcrm_owns_relation(relid, roleid) \
+#define compat_owns_relation(relid, roleid) \
 	object_ownercheck(RelationRelationId, relid, roleid)
 #else
-#define regcrm_owns_relation(relid, roleid) \
+#define compat_owns_relation(relid, roleid) \
 	pg_class_ownercheck(relid, roleid)
 #endif
 
 /* 16: the "extra" of a setting comes from the server's allocator. */
 #if PG_VERSION_NUM >= 160000
-#define regcrm_guc_malloc(size) guc_malloc(LOG, size)
+#define compat_guc_malloc(size) guc_malloc(LOG, size)
 #else
-#define regcrm_guc_malloc(size) malloc(size)
+#define compat_guc_malloc(size) malloc(size)
+#endif
+
+/*
+ * 17: a set of wait events hangs on a resource owner, before on a memory
+ * context.  (Macro, so that storage/latch.h is included by its users only.)
+ */
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_event_set(nevents) \
+	CreateWaitEventSet(CurrentResourceOwner, nevents)
+#else
+#define compat_create_wait_event_set(nevents) \
+	CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
 /* 17: wait events with names of their own. */
 #if PG_VERSION_NUM >= 170000
-#define regcrm_wait_event(name) WaitEventExtensionNew(name)
+#define compat_wait_event(name) WaitEventExtensionNew(name)
 #else
-#define regcrm_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
+#define compat_wait_event(name) ((void) (name), PG_WAIT_EXTENSION)
 #endif
 
 /* 18: the library says its name and version. */
 #ifdef PG_MODULE_MAGIC_EXT
-#define REGCRM_MODULE_MAGIC \
+#define COMPAT_MODULE_MAGIC \
 	PG_MODULE_MAGIC_EXT(.name = "regcrm", .version = REGCRM_VERSION)
 #else
-#define REGCRM_MODULE_MAGIC PG_MODULE_MAGIC
+#define COMPAT_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
 #endif							/* REGCRM_COMPAT_H */

@@ -45,11 +45,11 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "compat.h"
 #include "http.h"
 #include "regcrm.h"
 
@@ -774,15 +774,11 @@ http_is_loopback(const char *host)
 static uint32
 http_wait_event(void)
 {
-#if PG_VERSION_NUM >= 170000
 	static uint32 event = 0;
 
 	if (event == 0)
-		event = WaitEventExtensionNew("RegcrmHttp");
+		event = compat_wait_event("RegcrmHttp");
 	return event;
-#else
-	return PG_WAIT_EXTENSION;
-#endif
 }
 
 /*

@@ -36,7 +36,7 @@
 
 #include "regcrm.h"
 
-REGCRM_MODULE_MAGIC;
+COMPAT_MODULE_MAGIC;
 
 /*
  * What happens to an illegal write by SQL.  An administrator sets "record" for
@@ -247,7 +247,7 @@ check_account_id(char **newval, void **extra, GucSource source)
 		}
 	}
 
-	value = (int64 *) regcrm_guc_malloc(sizeof(int64));
+	value = (int64 *) compat_guc_malloc(sizeof(int64));
 	if (value == NULL)
 		return false;
 	*value = (int64) number;
@@ -301,7 +301,7 @@ check_ingesting(bool *newval, void **extra, GucSource source)
 	if (OidIsValid(schema))
 		deal = get_relname_relid("deal", schema);
 	if (superuser() ||
-		(OidIsValid(deal) && regcrm_owns_relation(deal, GetUserId())))
+		(OidIsValid(deal) && compat_owns_relation(deal, GetUserId())))
 		return true;
 
 	GUC_check_errcode(ERRCODE_INSUFFICIENT_PRIVILEGE);

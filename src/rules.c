@@ -113,6 +113,10 @@ static const struct ConditionToken
 
 #define lengthof(array) (sizeof(array) / sizeof((array)[0]))
 
+static bool fail(Compiler *c, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
+static bool hint(Compiler *c, const char *format,...)
+			__attribute__((format(printf, 2, 3)));
 static bool compile_rule(Compiler *c, int row);
 static void index_atoms(Compiler *c);
 static void index_stages(Compiler *c);

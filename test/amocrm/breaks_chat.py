@@ -104,7 +104,8 @@ def broadcast(d: Deal) -> None:
 @honest(day=5, copies=4, weight=0, hours=(9.2, 11.0), prelude=True)
 def four_at_once(d: Deal) -> None:
     """The same second on four deals only: typed in the phone."""
-    _broadcast(d, 7)
+    written = _broadcast(d, 7)
+    d.kept("CHAT-2", written, written)
     live(d)
 
 
@@ -406,7 +407,7 @@ def two_weeks_in_deciding(d: Deal, late: int) -> None:
         d.call_out(True)
         d.pause(10, 60)
         following = day_time(d.t, 3, 12 * HOUR)
-        if following > due + DAY:
+        if following > due - HOUR:
             break
         d.task("other", following)
         d.pause(5, 30)

@@ -90,7 +90,7 @@ def prepare(d: Deal, stage: str, skip: Collection[str] = ()) -> None:
             d.set("pause_reason", rng.choice([pause for pause in PAUSES if pause != d.fields.get("pause_reason")]))
     elif stage == "meeting" and "meeting" not in skip:
         d.pause(5, 40)
-        d.set("meeting_at", day_time(d.t, rng.randint(1, 3), rng.randrange(11 * HOUR, 18 * HOUR + 1, 30 * MINUTE)))
+        d.set("meeting_at", day_time(d.t, rng.randint(1, 3), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
     elif stage == "contract" and "agreed" not in skip:
         d.pause(5, 40)
         if words and (d.has("agreed_at") or rng.random() < .5):
@@ -165,7 +165,7 @@ def settle(d: Deal, skip: Collection[str] = ()) -> None:
     elif d.stage == "deferred" and "task" not in skip:
         d.pause(5, 90)
         d.task("other", d.fields.get("return_on", midnight(d.t) + 7 * DAY) + rng.randint(10, 17) * HOUR)
-    elif d.stage == "won" and "flag" not in skip:
+    elif d.stage == "won" and "flag" not in skip and not d.has("skip_task_check"):
         d.pause(1, 60)
         d.set("skip_task_check", True, robot)
     if d.stage not in ("new", "in_work") and "close" not in skip:
@@ -291,6 +291,10 @@ def bot_gives_up(d: Deal, skip: Collection[str] = (), at: Optional[int] = None) 
 
 def stay_no_answer(d: Deal) -> Optional[str]:
     rng = d.rng
+    if d.chatted:                                                    # no scenarios any more
+        missed_touch(d, True)
+        d.work(20, 25 * MINUTE)
+        return "deciding"
     for touch in (1, 2, 3):
         if rng.random() < .12:                                       # the client writes first
             d.pause(600, 5400)
@@ -323,15 +327,19 @@ def stay_messaging(d: Deal) -> str:
     return pick(d, meeting=28, deciding=28, contract=14, deferred=8, lost=12, unqualified=6, in_work=4)
 
 
+def next_task(d: Deal):
+    return min(d.open, key=d.due)
+
+
 def stay_deciding(d: Deal) -> str:
     rng = d.rng
     for _ in range(rng.randint(1, 3)):
         if not d.open:
             d.task("other", work_moment(d, 1))
-        task = d.open[-1]
         if rng.random() < .12:                                       # «давайте на день позже»
             d.pause(60, 900)
-            d.put_off(task, d.due(task) + DAY)
+            d.put_off(next_task(d), d.due(next_task(d)) + DAY)
+        task = next_task(d)
         d.at(max(d.t, next_open(d.due(task) + rng.randint(-1500, 1500))))
         reached = rng.random() < .8
         d.call_out(reached)
@@ -368,13 +376,13 @@ def stay_meeting(d: Deal) -> str:
             d.done(control)
         if rng.random() < .12:                                       # the client asks for another day
             d.pause(10, 60)
-            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR, 18 * HOUR + 1, 30 * MINUTE)))
+            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
             continue
         d.at(max(d.t, d.fields["meeting_at"] + rng.randint(30 * MINUTE, 80 * MINUTE)))
         if rng.random() < .12:                                       # did not come
             d.call_out(True)
             d.pause(10, 60)
-            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR, 18 * HOUR + 1, 30 * MINUTE)))
+            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
             control = d.open_task("meeting_control")
             if not control:
                 d.pause(5, 30)
@@ -394,11 +402,13 @@ def stay_contract(d: Deal) -> str:
         d.pause(5, 60)
     if rng.random() < .15:
         return pick(d, deciding=30, lost=40, deferred=20, messaging=10)
-    d.set("signed_at", d.t)
-    if rng.random() < .5:
-        d.work(HOUR, 16 * HOUR)
+    if not d.has("signed_at"):
+        d.set("signed_at", d.t)
+        if rng.random() < .5:
+            d.work(HOUR, 16 * HOUR)
     d.pause(5, 60)
-    d.set("paid_at", True)
+    if not d.has("paid_at"):
+        d.set("paid_at", True)
     d.work(60, 2 * HOUR)
     return "won"
 

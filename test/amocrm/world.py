@@ -23,7 +23,7 @@ class Thing:
 
     __slots__ = ("kind", "id", "shown", "fixed")
 
-    def __init__(self, kind: str, **fixed: Any):
+    def __init__(self, kind: str, /, **fixed: Any):
         self.kind = kind
         self.id: Any = None
         self.fixed = fixed              # what never changes
