@@ -609,7 +609,8 @@ BEGIN
 			v.left_at IS NULL AS is_current,
 			COALESCE(v.left_for OPERATOR(regcrm.=) v.came_from AND v.left_at - v.entered_at <= g.undo_window, false) AS is_slip
 		FROM (
-			-- where the deal was when it began: its first move tells, else where it is now
+			-- Where the deal was when it began: its first move tells, else where it is now.
+			-- Both halves begin at the account, so that a period reaches the index of (account_id, time).
 			SELECT l.account_id,
 				l.id AS deal_id,
 				CASE WHEN f.at IS NULL THEN l.stage ELSE f.from_stage END AS stage,
@@ -617,7 +618,8 @@ BEGIN
 				l.created_at AS entered_at,
 				COALESCE(f.at, l.deleted_at) AS left_at,
 				f.to_stage AS left_for
-			FROM regcrm.deal l
+			FROM regcrm.account z
+			JOIN regcrm.deal l ON l.account_id = z.id
 			LEFT JOIN LATERAL (
 				SELECT e.at, e.from_stage, e.to_stage
 				FROM regcrm.event e
@@ -633,20 +635,21 @@ BEGIN
 				e.at,
 				COALESCE(n.at, l.deleted_at),
 				n.to_stage
-			FROM regcrm.event e
+			FROM regcrm.account z
+			JOIN regcrm.event e ON e.account_id = z.id
 			JOIN regcrm.deal l ON l.account_id = e.account_id AND l.id = e.deal_id
 			LEFT JOIN LATERAL (
 				SELECT x.to_stage
 				FROM regcrm.event x
 				WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
-					AND x.at <= e.at AND (x.at, COALESCE(x.source_id, ''), x.id) < (e.at, COALESCE(e.source_id, ''), e.id)
+					AND (x.at, COALESCE(x.source_id, ''), x.id) < (e.at, COALESCE(e.source_id, ''), e.id)
 				ORDER BY x.at DESC, COALESCE(x.source_id, '') DESC, x.id DESC
 				LIMIT 1) AS b ON true
 			LEFT JOIN LATERAL (
 				SELECT x.at, x.to_stage
 				FROM regcrm.event x
 				WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
-					AND x.at >= e.at AND (x.at, COALESCE(x.source_id, ''), x.id) > (e.at, COALESCE(e.source_id, ''), e.id)
+					AND (x.at, COALESCE(x.source_id, ''), x.id) > (e.at, COALESCE(e.source_id, ''), e.id)
 					AND (x.to_stage OPERATOR(regcrm.<>) e.to_stage OR x.to_stage IS NULL)
 				ORDER BY x.at, COALESCE(x.source_id, ''), x.id
 				LIMIT 1) AS n ON true

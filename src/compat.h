@@ -71,6 +71,13 @@
 	CreateWaitEventSet(CurrentMemoryContext, nevents)
 #endif
 
+/* 17: intervals may be infinite.  (Macro: datatype/timestamp.h is its users' to include.) */
+#if PG_VERSION_NUM >= 170000
+#define compat_interval_is_infinite(interval) INTERVAL_NOT_FINITE(interval)
+#else
+#define compat_interval_is_infinite(interval) ((void) (interval), false)
+#endif
+
 /* 17: wait events with names of their own. */
 #if PG_VERSION_NUM >= 170000
 #define compat_wait_event(name) WaitEventExtensionNew(name)

@@ -92,7 +92,7 @@ holds(const Judge *j, const Condition *cond, const Look *look)
 				(uint64_t) field->moment - (uint64_t) j->now < (uint64_t) cond->value;
 		case COND_VISITED:
 			return j->first_visit[cond->number] >= 0 &&
-				j->first_visit[cond->number] <= look->subject;
+				(!look->before || j->first_visit[cond->number] <= look->subject);
 		case COND_MOVED_BY_BOT:
 			return j->visits[look->subject].moved_by_bot;
 		case COND_UNREACHED:

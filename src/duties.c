@@ -235,6 +235,7 @@ duties_move(Judge *j, const Move *move, int visit, bool enters)
 			.deal = rule->scope == SCOPE_DEAL,
 			.visit = enters && visit > 0 ? visit - 1 : visit,
 			.subject = visit,
+			.before = !enters,
 			.comment_required = false,
 		};
 

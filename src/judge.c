@@ -480,18 +480,17 @@ apply_new(Judge *j)
 
 /* ---- moves and visits ---- */
 
-/* What a move gives to the visit that it ends. */
+/*
+ * What a move gives to the visit that it ends.  That the deal enters a stage
+ * (ATOM_ENTER, which sets duties in motion) belongs to the visit that begins.
+ */
 static void
 atoms_of_move(const Judge *j, const Move *move, Happened *happened)
 {
 	memset(happened, 0, sizeof(*happened));
 	atoms_add(&happened->all, ATOM_LEAVE);
-	if (move->observed)
-	{
-		atoms_add(&happened->all, ATOM_ENTER);
-		if (move->to >= 0)
-			give(&happened->all, j->reg->atom_of_stage[move->to]);
-	}
+	if (move->observed && move->to >= 0)
+		give(&happened->all, j->reg->atom_of_stage[move->to]);
 	if (move->by_bot)
 	{
 		atoms_add(&happened->all, ATOM_BOT_ACT);

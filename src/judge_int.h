@@ -67,6 +67,7 @@ typedef struct Look
 	bool		deal;			/* since the deal began */
 	int			visit;			/* else since this visit began */
 	int			subject;		/* the visit that the move at hand began or ended */
+	bool		before;			/* visited: before that visit ended (form leave) */
 	bool		comment_required;	/* by the move at hand */
 } Look;
 

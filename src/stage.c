@@ -8,14 +8,10 @@
  * comparison and hashing read no table.  Input does: it knows the codes, names
  * and aliases of regcrm.stage_def, and refuses what is not there.
  *
- * How stage_def is read.  Input runs anywhere: in COPY, in a parallel worker,
- * in a restore before any row of stage_def is there, in the session of a role
- * that may not read that table, under a search_path that others chose.  So no
- * SQL is run.  The table is scanned as a catalog would be: by name in schema
- * regcrm, columns by name, by a catalog snapshot (the latest committed rows
- * and our own, at every isolation level and in parallel mode, where
- * GetLatestSnapshot() is refused).  That runs nobody's code and asks for
- * nobody's privileges; what it tells is which names are stages.
+ * Input runs anywhere: in COPY, in a parallel worker, in a restore before any
+ * row of stage_def is there, in the session of a role that may not read that
+ * table.  So stage_def is read by rowscan.c, without SQL; what that tells a
+ * role without privileges is which names are stages.
  *
  * The rows are kept for the backend until a relcache invalidation of stage_def,
  * which an always enabled statement trigger on the table sends.  An empty or
@@ -29,8 +25,6 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "libpq/pqformat.h"
@@ -43,6 +37,7 @@
 #include "utils/rel.h"
 
 #include "regcrm.h"
+#include "rowscan.h"
 #include "stage.h"
 
 StaticAssertDecl(sizeof(Datum) >= sizeof(stage_code),
@@ -99,7 +94,6 @@ static void stage_def_changed(Datum arg, Oid relid);
 static StageTable *stage_table(bool *keep);
 static StageTable *read_stage_table(Relation rel);
 static void find_columns(Relation rel, StageColumns *columns);
-static AttrNumber find_column(Relation rel, const char *name, Oid type, Oid other);
 static void add_name(StageTable *table, int *space, const char *text, stage_code code);
 static KnownName *find_name(const StageTable *table, const char *text, size_t len);
 static bool knows_code(const StageTable *table, stage_code code);
@@ -478,8 +472,6 @@ stage_def_changed(Datum arg, Oid relid)
 static StageTable *
 stage_table(bool *keep)
 {
-	Oid			schema;
-	Oid			relid;
 	Relation	rel;
 	StageTable *table;
 
@@ -494,9 +486,7 @@ stage_table(bool *keep)
 		MemoryContextDelete(old->context);
 	}
 
-	schema = get_namespace_oid(REGCRM_SCHEMA, true);
-	relid = OidIsValid(schema) ? get_relname_relid("stage_def", schema) : InvalidOid;
-	rel = OidIsValid(relid) ? try_table_open(relid, AccessShareLock) : NULL;
+	rel = rowscan_open("stage_def");
 	if (rel == NULL)
 		return NULL;
 
@@ -504,7 +494,7 @@ stage_table(bool *keep)
 	 * From here on an invalidation that arrives while the rows are being read
 	 * clears the flag, and what was read is used this once.
 	 */
-	kept_relid = relid;
+	kept_relid = RelationGetRelid(rel);
 	kept_valid = true;
 
 	PG_TRY();
@@ -518,7 +508,6 @@ stage_table(bool *keep)
 	}
 	PG_END_TRY();
 
-	/* As with a catalog, nothing depends on the lock once the rows are read. */
 	table_close(rel, AccessShareLock);
 
 	if (table->nstages == 0)
@@ -555,12 +544,6 @@ read_stage_table(Relation rel)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	if (rel->rd_rel->relkind != RELKIND_RELATION)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s.%s\" is not a table", REGCRM_SCHEMA,
-						RelationGetRelationName(rel)),
-				 errhint("Run SELECT regcrm.setup() after putting it out of the way.")));
 	find_columns(rel, &columns);
 
 	context = AllocSetContextCreate(CurrentMemoryContext, "regcrm stages",
@@ -673,10 +656,10 @@ find_columns(Relation rel, StageColumns *columns)
 {
 	Oid			type;
 
-	columns->stage = find_column(rel, "stage", InvalidOid, InvalidOid);
-	columns->name = find_column(rel, "name", TEXTOID, VARCHAROID);
-	columns->aliases = find_column(rel, "aliases", TEXTARRAYOID, InvalidOid);
-	columns->position = find_column(rel, "position", INT4OID, InvalidOid);
+	columns->stage = rowscan_column(rel, "stage", InvalidOid, InvalidOid);
+	columns->name = rowscan_column(rel, "name", TEXTOID, VARCHAROID);
+	columns->aliases = rowscan_column(rel, "aliases", TEXTARRAYOID, InvalidOid);
+	columns->position = rowscan_column(rel, "position", INT4OID, InvalidOid);
 
 	type = TupleDescAttr(RelationGetDescr(rel), columns->stage - 1)->atttypid;
 	columns->stage_is_text = (type == TEXTOID || type == VARCHAROID);
@@ -687,31 +670,6 @@ find_columns(Relation rel, StageColumns *columns)
 				 errmsg("column \"stage\" of table \"%s.%s\" has an unexpected type",
 						REGCRM_SCHEMA, RelationGetRelationName(rel)),
 				 errhint("Run SELECT regcrm.setup().")));
-}
-
-/* A column by name, of one of two types (InvalidOid = any). */
-static AttrNumber
-find_column(Relation rel, const char *name, Oid type, Oid other)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || strcmp(NameStr(att->attname), name) != 0)
-			continue;
-		if (OidIsValid(type) && att->atttypid != type && att->atttypid != other)
-			break;
-		return att->attnum;
-	}
-
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_COLUMN),
-			 errmsg("table \"%s.%s\" has no column \"%s\" of the expected type",
-					REGCRM_SCHEMA, RelationGetRelationName(rel), name),
-			 errhint("Run SELECT regcrm.setup().")));
-	return InvalidAttrNumber;	/* keep compilers quiet */
 }
 
 /* ---------- order ---------- */

@@ -26,6 +26,9 @@ HTML_PAGE = "<!doctype html><html><head><title>amoCRM</title></head><body>Акк
 FAULTS = ("429", "403", "500", "504", "html", "204", "empty", "cut", "reset", "garbage", "delay")
 
 
+SINGULAR = {plural: singular for singular, plural in render.PLURAL.items()}
+
+
 class Statistics:
     """Requests to the API by real time."""
 
@@ -193,7 +196,7 @@ class Api:
             web.get(api + "/leads/links", self.links), web.get(api + "/leads/unsorted", self.unsorted),
             web.get(api + "/leads", self.leads), web.get(api + "/leads/{id:\\d+}", self.lead),
             web.get(api + "/contacts", self.contacts), web.get(api + "/contacts/{id:\\d+}", self.contact),
-            web.get(api + "/companies", self.nothing),
+            web.get(api + "/companies", self.nothing), web.post(api + "/calls", self.nothing),
             web.get(api + "/tasks", self.tasks), web.get(api + "/tasks/{id:\\d+}", self.task),
             web.get(api + "/events/types", self.event_types),
             web.get(api + "/events", self.events), web.get(api + "/events/{id}", self.event),
@@ -390,7 +393,7 @@ class Api:
 
     async def notes(self, request: web.Request) -> web.Response:
         query = Query(request)
-        kind = request.match_info["entity"][:-1]
+        kind = SINGULAR[request.match_info["entity"]]
         rows = [note for note in self.shown.lists["note"] if note.fixed["of"].kind == kind]
         of = query.numbers("filter[entity_id]") | ({int(request.match_info["of"])} if "of" in request.match_info else set())
         if of:

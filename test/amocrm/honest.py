@@ -4,6 +4,7 @@ import school
 from catalogue import honest
 from deal import BOT, Deal
 from habits import appear, bot_gives_up, first_touch, go, live, missed_touch, no_answer_again, request_task
+from world import Thing
 from worktime import DAY, HOUR, MINUTE, day_time, midnight
 
 EXTRAS = ("category", "branch", "utm_source", "score", "novelty", "extras")
@@ -132,6 +133,12 @@ def corporate(d: Deal) -> None:
         if status != d.status:
             d.move_status(status, pipeline=school.CORPORATE)
     d.task("other", d.t + DAY)
+    company = Thing("company")
+    note = Thing("note", type="common", of=company, by=d.manager.id, params={"text": "ИНН и реквизиты в письме"},
+                 responsible=d.manager.id, at=d.t)
+    d.world.record(d.t, company)
+    d.world.record(d.t, note, updated_at=d.t)
+    d.world.event(d.t, "common_note_added", company, d.manager.id, [{"note": note}])
 
 
 @honest(weight=1, copies=2)

@@ -301,6 +301,7 @@ test_within(void)
 	judge(reg, H);
 	ok(of_rule(reg, "W", 0)->state == STATE_CANCELLED, "leaving at the due moment cancels");
 	ok(of_rule(reg, "D", 0)->state == STATE_LATE, "a duty of scope deal survives leaving");
+	ok(of_rule(reg, "W", 1) == NULL, "entering the next stage is no entering of this one");
 }
 
 static void
