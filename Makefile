@@ -54,8 +54,11 @@ EXTRA_CLEAN = tmp_check
 WERROR ?= -Werror
 # unused-parameter: the server's inline functions and each SQL function without
 # arguments; sign-compare and missing-field-initializers: macros of its headers.
+# The last three let clang take the headers and flags of a server that was
+# configured for gcc, as Debian's is; gcc passes over names that it does not know.
 PG_CFLAGS = -Wall -Wextra $(WERROR) -Wno-unused-parameter -Wno-sign-compare \
-	-Wno-missing-field-initializers
+	-Wno-missing-field-initializers -Wno-ignored-attributes \
+	-Wno-unknown-warning-option -Wno-ignored-optimization-argument
 PG_CPPFLAGS = -DREGCRM_VERSION='"$(EXTVERSION)"' $(CURL_CFLAGS)
 
 # libcurl by whichever of its two tools is there.
@@ -72,5 +75,14 @@ $(DATA_built): $(SCRIPT_PARTS) Makefile regcrm.control
 # PGXS follows headers only where PostgreSQL was configured to; the sources are
 # few, so any header or a changed Makefile rebuilds them all.
 $(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h) Makefile regcrm.control
+
+# A second compiler's opinion, without building anything.
+SYNTAX_CC ?= clang
+SYNTAX = $(patsubst %.c,%.syntax,$(sort $(wildcard src/*.c)))
+.PHONY: syntax $(SYNTAX)
+syntax: $(SYNTAX)
+$(SYNTAX): %.syntax: %.c
+	$(SYNTAX_CC) -fsyntax-only $(CPPFLAGS) $(PG_CFLAGS) -Wmissing-prototypes \
+		-Wpointer-arith -Wdeclaration-after-statement -Wendif-labels $<
 
 endif

@@ -94,6 +94,7 @@ BEGIN
 		version text NOT NULL,
 		builtin integer NOT NULL DEFAULT 0,
 		views text[] NOT NULL DEFAULT '{}',
+		detached boolean NOT NULL DEFAULT false,
 		at timestamptz NOT NULL DEFAULT now()
 	);
 	PERFORM regcrm.describe('regcrm.installed', 'What setup() has made here. One row.',
@@ -101,6 +102,7 @@ BEGIN
 		'version', 'Version of the tables and views.',
 		'builtin', 'Number of the last set of built-in rows that was loaded; each set is loaded once, so that rows edited or deleted since stay so.',
 		'views', 'The views that setup() made.',
+		'detached', 'True between detach() and the next setup().',
 		'at', 'When setup() last changed something here.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.account (
@@ -119,6 +121,7 @@ BEGIN
 		state text NOT NULL DEFAULT 'ok',
 		state_reason text,
 		connected_at timestamptz,
+		raw jsonb,
 		CONSTRAINT account_id_check CHECK (id > 0),
 		-- an unknown zone is an error here, not on the day when hours are counted
 		CONSTRAINT account_time_zone_check CHECK ((timestamptz '2000-01-01 00:00:00+00' AT TIME ZONE time_zone) IS NOT NULL),
@@ -139,13 +142,15 @@ BEGIN
 		'paused', 'True = the sync leaves the account alone.',
 		'state', 'How the sync stands: ok, or what keeps it from working.',
 		'state_reason', 'Why, in words.',
-		'connected_at', 'When connect() last succeeded.');
+		'connected_at', 'When connect() last succeeded.',
+		'raw', 'The account as amoCRM sent it: groups of users, types of task.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.manager (
 		account_id bigint NOT NULL DEFAULT regcrm.current_account(),
 		id bigint NOT NULL,
 		name text,
 		email text,
+		group_id bigint,
 		group_name text,
 		db_role name,
 		active boolean NOT NULL DEFAULT true,
@@ -158,6 +163,7 @@ BEGIN
 		'id', 'amoCRM''s number of the user.',
 		'name', 'Name.',
 		'email', 'Address he logs in with.',
+		'group_id', 'amoCRM''s number of the group of users he belongs to; 0 = the first one.',
 		'group_name', 'Group of users he belongs to.',
 		'db_role', 'Database role under which he writes SQL, if any.',
 		'active', 'False = he can no longer log in, or is gone.',
@@ -190,6 +196,7 @@ BEGIN
 		status_id bigint,
 		source_name text,
 		tags text[] NOT NULL DEFAULT '{}',
+		in_regulation boolean NOT NULL DEFAULT true,
 		raw jsonb,
 		PRIMARY KEY (account_id, id),
 		CONSTRAINT deal_created_at_check CHECK (isfinite(created_at)),
@@ -224,6 +231,7 @@ BEGIN
 		'status_id', 'amoCRM''s number of the stage.',
 		'source_name', 'Where the lead came from.',
 		'tags', 'Tags.',
+		'in_regulation', 'False = it has only ever been in pipelines that the mapping does not know: kept, not judged.',
 		'raw', 'The lead as amoCRM sent it.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.task (
@@ -241,6 +249,7 @@ BEGIN
 		task_type_id bigint,
 		updated_at timestamptz,
 		deleted_at timestamptz,
+		seen_completed_at timestamptz,
 		raw jsonb,
 		PRIMARY KEY (account_id, id),
 		CONSTRAINT task_kind_check CHECK (kind <> ''),
@@ -264,6 +273,7 @@ BEGIN
 		'task_type_id', 'amoCRM''s number of the type of task.',
 		'updated_at', 'When amoCRM last changed it.',
 		'deleted_at', 'When it was deleted.',
+		'seen_completed_at', 'When it was first seen completed; counts where no event tells when that was.',
 		'raw', 'The task as amoCRM sent it.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.event (
@@ -286,6 +296,7 @@ BEGIN
 		source text,
 		source_id text,
 		contact_id bigint,
+		talk_id bigint,
 		value_before text,
 		guessed boolean NOT NULL DEFAULT false,
 		raw jsonb,
@@ -300,6 +311,7 @@ BEGIN
 	CREATE INDEX IF NOT EXISTS event_deal_idx ON regcrm.event (account_id, deal_id, at);
 	CREATE INDEX IF NOT EXISTS event_at_idx ON regcrm.event (account_id, at);
 	CREATE INDEX IF NOT EXISTS event_contact_idx ON regcrm.event (account_id, contact_id) WHERE contact_id IS NOT NULL;
+	CREATE INDEX IF NOT EXISTS event_talk_idx ON regcrm.event (account_id, talk_id) WHERE talk_id IS NOT NULL;
 	PERFORM regcrm.describe('regcrm.event', 'Something that happened to a deal. Events are added, in any order, and hardly ever changed.',
 		'account_id', 'Account.',
 		'id', 'Number; of a synced event derived from source and source_id, of one made by SQL from 2^62 on.',
@@ -320,6 +332,7 @@ BEGIN
 		'source', 'What told of it; regcrm = appended here because a column of deal was written.',
 		'source_id', 'Its number there.',
 		'contact_id', 'Contact that a call or message hangs on, where it names no deal.',
+		'talk_id', 'message_in, message_out: amoCRM''s number of the talk.',
 		'value_before', 'field, responsible: what it was before.',
 		'guessed', 'Whether the deal was chosen among several of its contact.',
 		'raw', 'The event or note as amoCRM sent it.');

@@ -81,6 +81,8 @@ BEGIN
 		deal_id bigint NOT NULL,
 		contact_id bigint NOT NULL,
 		is_main boolean NOT NULL DEFAULT false,
+		is_company boolean NOT NULL DEFAULT false,
+		seen_at timestamptz,
 		deleted_at timestamptz,
 		PRIMARY KEY (account_id, deal_id, contact_id)
 	);
@@ -90,6 +92,8 @@ BEGIN
 		'deal_id', 'Deal.',
 		'contact_id', 'Contact.',
 		'is_main', 'Whether it is the deal''s main contact.',
+		'is_company', 'Whether it is a company, which amoCRM numbers like contacts.',
+		'seen_at', 'When amoCRM last showed the link.',
 		'deleted_at', 'When the link was cut; null = it stands.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.loss_reason (

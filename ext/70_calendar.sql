@@ -1,6 +1,6 @@
 
 -- ---------------------------------------------------------------------------
--- calendars: business time, and the folding of names
+-- business time
 -- ---------------------------------------------------------------------------
 
 CREATE FUNCTION regcrm.add_business_time(at timestamptz, duration interval, calendar text, time_zone text DEFAULT NULL)
@@ -16,9 +16,3 @@ CREATE FUNCTION regcrm.business_time_between(since timestamptz, until timestampt
 	LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION regcrm.business_time_between(timestamptz, timestamptz, text, text) IS
 	'Working time between two moments, in hours and never in days; negative where the second lies before the first. calendar and time_zone as for add_business_time: business_time_between(t, add_business_time(t, d, c), c) = d. Errors: 22008 for an infinite moment or outside of the years 2000 to 2060, 42704 for a calendar that does not exist.';
-
-CREATE FUNCTION regcrm.fold_name(name text) RETURNS text
-	AS 'MODULE_PATHNAME', 'regcrm_fold_name'
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION regcrm.fold_name(text) IS
-	'A name as the input of type stage compares it: letters of ASCII and Cyrillic in lower case, ё as е, no blanks around, single ones within. The same in every locale.';

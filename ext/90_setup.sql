@@ -10,7 +10,6 @@ CREATE FUNCTION regcrm.setup() RETURNS void
 	AS $$
 DECLARE
 	new_version text;
-	old_version text;
 	owner name;
 	users_views text[];
 	our_views text[];
@@ -34,10 +33,7 @@ BEGIN
 
 	PERFORM regcrm.setup_facts();
 
-	SELECT i.version INTO old_version FROM regcrm.installed i;
-	IF old_version IS NULL THEN
-		INSERT INTO regcrm.installed (version) VALUES (new_version);
-	END IF;
+	INSERT INTO regcrm.installed (version) VALUES (new_version) ON CONFLICT DO NOTHING;
 
 	PERFORM regcrm.setup_regulation();
 	PERFORM regcrm.setup_mapping();
@@ -58,8 +54,8 @@ BEGIN
 	PERFORM regcrm.attach_rest();
 
 	UPDATE regcrm.installed i
-		SET version = new_version, views = our_views, at = now()
-		WHERE i.version <> new_version OR i.views <> our_views;
+		SET version = new_version, views = our_views, detached = false, at = now()
+		WHERE i.version <> new_version OR i.views <> our_views OR i.detached;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.setup() FROM PUBLIC;
@@ -114,8 +110,7 @@ BEGIN
 
 	-- triggers that call a function of the extension
 	FOR r IN
-		SELECT t.tgrelid::regclass::text AS relation, t.tgname AS name, t.tgenabled AS enabled,
-			(SELECT count(*) FROM pg_trigger u WHERE u.tgparentid = t.oid) AS children
+		SELECT t.tgrelid::regclass::text AS relation, t.tgname AS name, t.tgenabled AS enabled
 		FROM pg_trigger t
 		JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = t.tgfoid AND d.deptype = 'e'
 			AND d.refclassid = 'pg_extension'::regclass
@@ -151,6 +146,8 @@ BEGIN
 			SELECT 'type', r.relation, n FROM unnest(r.names) n ON CONFLICT DO NOTHING;
 		EXECUTE format('ALTER TABLE %s %s', r.relation, r.actions);
 	END LOOP;
+
+	UPDATE regcrm.installed i SET detached = true WHERE NOT i.detached;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.detach() FROM PUBLIC;

@@ -278,8 +278,8 @@ look_around(void *arg)
 	char	   *installed;
 
 	*readiness = WORK_NO_EXTENSION;
-	if (work_execute("SELECT e.extversion FROM pg_catalog.pg_extension e"
-					 " WHERE e.extname OPERATOR(pg_catalog.=) 'regcrm'",
+	if (work_execute("SELECT e.extversion FROM pg_extension e"
+					 " WHERE e.extname = 'regcrm'",
 					 0, NULL, NULL, NULL) == 0)
 		return;
 	script = work_text(0, "extversion");

@@ -18,9 +18,9 @@ import render
 import school
 from world import Shown, Thing, World
 
-HTML_429 = "<html>\r\n<head><title>429 Too Many Requests</title></head>\r\n<body>\r\n<center><h1>429 Too Many Requests</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-HTML_403 = HTML_429.replace("429 Too Many Requests", "403 Forbidden")
-HTML_504 = HTML_429.replace("429 Too Many Requests", "504 Gateway Time-out")
+NGINX = ("<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n"
+         "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n")
+HTML_429, HTML_403, HTML_504 = map(NGINX.format, ("429 Too Many Requests", "403 Forbidden", "504 Gateway Time-out"))
 HTML_PAGE = "<!doctype html><html><head><title>amoCRM</title></head><body>Аккаунт заблокирован</body></html>"
 
 FAULTS = ("429", "403", "500", "504", "html", "204", "empty", "cut", "reset", "garbage", "delay")
@@ -56,7 +56,7 @@ class Tokens:
         self.client_id, self.client_secret = client_id, client_secret
         self.access = {long_lived}
         self.codes, self.refresh = {code}, set()
-        self.issued = self.exchanges = self.reused = 0
+        self.issued = self.exchanges = self.refused = 0
 
     def pair(self) -> tuple[str, str]:
         self.issued += 1
@@ -73,7 +73,7 @@ class Tokens:
         if body.get("client_id") != self.client_id or body.get("client_secret") != self.client_secret:
             return None
         if body.get(key) not in pool:
-            self.reused += 1
+            self.refused += 1
             return None
         pool.discard(body[key])
         return self.pair()
@@ -178,6 +178,7 @@ class Api:
         self.statistics = Statistics()
         self.allowed: deque = deque()
         self.faults: list[dict] = []
+        self.lag = {"event": 0, "note": 0}          # seconds by which a list is behind
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self.gatekeeper], client_max_size=1 << 20)
@@ -185,7 +186,8 @@ class Api:
         app.add_routes([
             web.get(api + "/account", self.account),
             web.get(api + "/users", self.users), web.get(api + "/users/{id:\\d+}", self.user),
-            web.get(api + "/leads/pipelines", self.pipelines), web.get(api + "/leads/pipelines/{id:\\d+}", self.pipelines),
+            web.get(api + "/leads/pipelines", self.pipelines),
+            web.get(api + "/leads/pipelines/{id:\\d+}", self.pipelines),
             web.get(api + "/leads/pipelines/{id:\\d+}/statuses", self.statuses),
             web.get(api + "/leads/loss_reasons", self.loss_reasons),
             web.get(api + "/{entity:leads|contacts|companies}/custom_fields", self.custom_fields),
@@ -205,6 +207,7 @@ class Api:
             web.get("/_sim/stats", self.sim_stats), web.post("/_sim/advance", self.sim_advance),
             web.get("/_sim/faults", self.sim_faults), web.post("/_sim/faults", self.sim_set_faults),
             web.delete("/_sim/faults", self.sim_clear_faults), web.post("/_sim/expire", self.sim_expire),
+            web.post("/_sim/lag", self.sim_lag),
         ])
         return app
 
@@ -307,7 +310,8 @@ class Api:
         raise web.HTTPNotFound
 
     async def loss_reasons(self, request: web.Request) -> web.Response:
-        return pages(request, list(school.LOSS_REASONS), "loss_reasons", 250, lambda reason: render.loss_reason(*reason), total=True)
+        return pages(request, list(school.LOSS_REASONS), "loss_reasons", 250, lambda reason: render.loss_reason(*reason),
+                     total=True)
 
     async def custom_fields(self, request: web.Request) -> web.Response:
         entity = request.match_info["entity"]
@@ -324,7 +328,8 @@ class Api:
         trash = "only_deleted" in query.with_
         rows = [lead for lead in self.shown.lists["lead"] if lead.shown["deleted"] == trash]
         rows = self._filtered(query, rows, {
-            "responsible_user_id": "responsible", "created_by": "created_by", "updated_by": "updated_by", "pipeline_id": "pipeline"},
+            "responsible_user_id": "responsible", "created_by": "created_by", "updated_by": "updated_by",
+            "pipeline_id": "pipeline"},
             ("created_at", "updated_at", "closed_at"))
         wanted = set()
         for n in range(100):
@@ -345,7 +350,8 @@ class Api:
 
     async def contacts(self, request: web.Request) -> web.Response:
         query = Query(request)
-        rows = self._filtered(query, self.shown.lists["contact"], {"responsible_user_id": "responsible"}, ("created_at", "updated_at"))
+        rows = self._filtered(query, self.shown.lists["contact"], {"responsible_user_id": "responsible"},
+                              ("created_at", "updated_at"))
         return pages(request, self._sorted(query, rows, "updated_at", "id"), "contacts", 250,
                      lambda contact: render.contact(contact, self.shown, query.with_))
 
@@ -382,8 +388,8 @@ class Api:
             rows = [task for task in rows if task.fixed["lead"].id in of]
         order = query.order("created_at", "complete_till", "id")
         if order:
-            key = {"created_at": lambda task: (task.fixed["at"], task.id), "complete_till": lambda task: (task.shown["due"], task.id),
-                   "id": lambda task: task.id}[order[0]]
+            key = {"created_at": lambda task: (task.fixed["at"], task.id), "id": lambda task: task.id,
+                   "complete_till": lambda task: (task.shown["due"], task.id)}[order[0]]
             rows = sorted(rows, key=key, reverse=order[1])
         return pages(request, rows, "tasks", 250, render.task)
 
@@ -394,7 +400,7 @@ class Api:
     async def notes(self, request: web.Request) -> web.Response:
         query = Query(request)
         kind = SINGULAR[request.match_info["entity"]]
-        rows = [note for note in self.shown.lists["note"] if note.fixed["of"].kind == kind]
+        rows = [note for note in self._arrived("note") if note.fixed["of"].kind == kind]
         of = query.numbers("filter[entity_id]") | ({int(request.match_info["of"])} if "of" in request.match_info else set())
         if of:
             rows = [note for note in rows if note.fixed["of"].id in of]
@@ -427,15 +433,15 @@ class Api:
 
     async def events(self, request: web.Request) -> web.Response:
         query = Query(request)
-        entities, of, types = query.values("filter[entity]"), query.numbers("filter[entity_id]"), query.values("filter[type]")
-        creators = query.numbers("filter[created_by]")
+        entities, of = query.values("filter[entity]"), query.numbers("filter[entity_id]")
+        types, creators = query.values("filter[type]"), query.numbers("filter[created_by]")
         if of and (len(entities) != 1 or len(of) > 10):
             raise ValueError("filter[entity_id] wants exactly one filter[entity] and at most ten ids")
         if len(creators) > 10:
             raise ValueError("filter[created_by] takes at most ten users")
         if len(types) > 1 and any(type_.startswith("custom_field_") for type_ in types):
             raise ValueError("custom_field_…_value_changed can only be filtered alone")
-        rows = self.shown.lists["event"]                        # in time order
+        rows = self._arrived("event")                      # in time order
         span = query.span("created_at")
         if span:
             rows = rows[bisect_left(rows, span[0], key=_at):bisect_right(rows, span[1], key=_at)]
@@ -460,6 +466,11 @@ class Api:
             {"key": key, "type": number, "lang": key} for number, key in enumerate(seen, 1)]}})
 
     # -------------------------------------------------------------------------------- filters
+
+    def _arrived(self, kind: str) -> list[Thing]:
+        """A list without what lags behind."""
+        rows = self.shown.lists[kind]
+        return rows[:bisect_right(rows, self.shown.now - self.lag[kind], key=_at)] if self.lag[kind] else rows
 
     @staticmethod
     def _filtered(query: Query, rows: list[Thing], columns: dict[str, str], spans: tuple) -> list[Thing]:
@@ -507,7 +518,8 @@ class Api:
         return web.json_response({"now": self.shown.now, "requests": seen.total, "refused_429": seen.refused,
                                   "most_in_a_second": seen.most, "paths": dict(seen.paths),
                                   "shown": {kind: len(things) for kind, things in self.shown.lists.items()},
-                                  "tokens": {"issued": self.tokens.issued, "exchanges": self.tokens.exchanges, "refused": self.tokens.reused}})
+                                  "tokens": {"issued": self.tokens.issued, "exchanges": self.tokens.exchanges,
+                                             "refused": self.tokens.refused}})
 
     async def sim_advance(self, request: web.Request) -> web.Response:
         self.shown.advance(self.shown.now + Query(request).number("seconds", 0))
@@ -528,6 +540,13 @@ class Api:
     async def sim_clear_faults(self, request: web.Request) -> web.Response:
         self.faults = []
         return web.json_response([])
+
+    async def sim_lag(self, request: web.Request) -> web.Response:
+        """Events or notes of the last seconds are not listed yet, as life has it."""
+        query = Query(request)
+        for kind in self.lag:
+            self.lag[kind] = query.number(kind, self.lag[kind])
+        return web.json_response(self.lag)
 
     async def sim_expire(self, request: web.Request) -> web.Response:
         """Access tokens issued by an exchange are worth nothing from now on."""

@@ -1,10 +1,9 @@
 """Breaches of «Ведётся переписка» and «Принимает решение»."""
 
-import school
 from catalogue import breach, edge, honest
 from deal import BOT, Deal
-from habits import close_tasks, first_touch, go, live, reach, settle, stay_closed, work_moment
-from worktime import DAY, HOUR, MINUTE, add_work, day_time, next_open
+from habits import first_touch, go, live, reach, settle, work_moment
+from worktime import DAY, HOUR, add_work, day_time, next_open
 
 
 def exchange(d: Deal, rounds: int = 1) -> None:

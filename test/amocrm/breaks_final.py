@@ -238,10 +238,11 @@ def illegal_move(d: Deal, source: str, target: str) -> None:
         first_touch(d, True)
     else:
         reach(d, source)
-    d.work(600, 3 * HOUR)
     if source == "no_answer":
         missed_touch(d, True)
         d.pause(20, 200)
+    else:
+        d.work(600, 3 * HOUR)
     if source in SCRIPTED:
         d.scenario("deciding")
     if source in ("lost", "unqualified") or target == "no_answer" and source == "won":
@@ -299,6 +300,7 @@ def slip_and_back(d: Deal, late: int) -> None:
 @edge("LOST-2", "LOST-5")
 def slip_into_loss(d: Deal, late: int) -> None:
     """LOST-2, LOST-5: dragged into «Не продали» and back: within a minute nothing, after 61 seconds a reopening."""
+    d.native_loss = False                           # amoCRM's own reason tells no time: not in this deal
     reach(d, "meeting")
     d.pause(300, 2000)
     moved = d.move("lost")

@@ -2,8 +2,8 @@
 
 from catalogue import breach, edge
 from deal import BOT, Deal
-from habits import close_tasks, confirm_meeting, first_touch, go, live, reach, settle, work_moment
-from worktime import DAY, HOUR, MINUTE, add_work, day_time, midnight
+from habits import confirm_meeting, first_touch, go, live, reach, settle, work_moment
+from worktime import DAY, HOUR, add_work, day_time, midnight
 
 
 def meet_at(d: Deal, days: int, seconds: int) -> int:

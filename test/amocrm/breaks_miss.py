@@ -3,7 +3,7 @@
 from catalogue import breach, edge
 from deal import BOT, Deal
 from habits import (bot_gives_up, callback_task, close_tasks, first_touch, go, live, missed_touch, no_answer_again, reach,
-                    request_task, settle, stay_closed)
+                    settle)
 from worktime import HOUR, MINUTE, add_work
 
 

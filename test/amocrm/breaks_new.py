@@ -1,11 +1,18 @@
 """Breaches of the first stages: «Новые заявки (лиды)» and «Взято в работу»."""
 
+import school
 from catalogue import breach, edge
 from deal import BOT, Deal
-from habits import appear, close_tasks, first_touch, go, live, reach, request_task, settle, stay_closed
-from worktime import DAY, HOUR, MINUTE, add_work
+from habits import appear, first_touch, go, live, reach, request_task, settle
+from worktime import HOUR, MINUTE, add_work
 
 QUARTER = 15 * MINUTE
+
+
+def live_from_talk(d: Deal) -> None:
+    d.pause(20, 300)
+    go(d, d.rng.choice(("meeting", "deciding", "in_work", "contract")))
+    live(d)
 
 
 # ------------------------------------------------------------------------------------ NEW
@@ -59,6 +66,17 @@ def slow_first_contact(d: Deal) -> None:
     d.pause(30, 300)
     go(d, d.rng.choice(("meeting", "deciding", "in_work")))
     live(d)
+
+
+@breach("NEW-1", copies=4, weight=2)
+def passed_on_untouched(d: Deal) -> None:
+    """NEW-1: the lead is passed on untouched; the breach is that of the one who then has it."""
+    d.pause(60, 600)
+    d.hand_over(d.rng.choice([user for user in school.MANAGERS if user != d.manager]))
+    d.broken("NEW-1", add_work(d.born, QUARTER))
+    d.work(20 * MINUTE, 2 * HOUR)
+    d.call_out(True)
+    live_from_talk(d)
 
 
 @edge("NEW-2")
@@ -140,12 +158,6 @@ def bot_task_in_five_minutes(d: Deal, late: int) -> None:
     d.at(d.born + 310)
     first_touch(d, True)
     live_from_talk(d)
-
-
-def live_from_talk(d: Deal) -> None:
-    d.pause(20, 300)
-    go(d, d.rng.choice(("meeting", "deciding", "in_work", "contract")))
-    live(d)
 
 
 @breach("NEW-12", prelude=False)

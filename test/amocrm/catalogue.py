@@ -20,7 +20,7 @@ class Story:
     why: str
     rules: tuple = ()                       # what it means to break
     days: int = 3                           # days it needs until its last declared breach
-    hours: Optional[tuple] = (9.6, 13.0)    # local hours in which the lead comes; None: as leads come in life
+    hours: Optional[tuple] = (9.2, 18.5)    # local hours in which the lead comes; None: as leads come in life
     weight: float = 1.0                     # among its kind, when the rest of the population is drawn
     copies: int = 3                         # told at least so often
     late: Optional[int] = None

@@ -27,6 +27,7 @@ class Deal:
         self.fields: dict[str, Any] = {}
         self.open: list[Thing] = []                 # open tasks, oldest first
         self.channel = "form"
+        self.native_loss = True                     # may amoCRM's own loss reason be used?
         self.contact = Thing("contact", name=rng.choice(CLIENTS), phone=f"+7999{rng.randrange(10**7):07d}")
         self.lead = Thing("lead", contact=self.contact, name=rng.choice(LEAD_NAMES), born=born,
                           price=rng.choice((None, 0, 28000, 35000, 45000)))

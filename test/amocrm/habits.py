@@ -25,15 +25,15 @@ def appear(d: Deal, **how) -> None:
     request_task(d)
     if d.status == school.UNSORTED:
         d.pause(10, 40)
-        d.accept()
+        d.accept(None if is_open(d.t) else BOT)
 
 
 def request_task(d: Deal) -> None:
     d.task("process_request", add_work(d.t, 15 * MINUTE), BOT)
 
 
-def callback_task(d: Deal) -> None:
-    d.task("callback", add_work(d.t, 2 * HOUR), BOT)
+def callback_task(d: Deal, by: Optional[int] = BOT) -> None:
+    d.task("callback", add_work(d.t, 2 * HOUR), by)
 
 
 def close_tasks(d: Deal, by: Optional[int] = None, keep=None) -> None:
@@ -69,7 +69,7 @@ def go(d: Deal, stage: str, *, skip: Collection[str] = (), at: Optional[int] = N
         d.done(request, BOT if scripted else None)
     if by is None and stage == "no_answer" and scripted:
         by = BOT
-    d.pause(1, 4) if by == BOT else d.pause(4, 25)
+    d.pause(*((1, 4) if by == BOT else (4, 25)))
     if at is not None:
         d.at(at)
     moment = d.move(stage, by)
@@ -87,10 +87,10 @@ def prepare(d: Deal, stage: str, skip: Collection[str] = ()) -> None:
         if words and rng.random() < .6:
             d.comment()
         else:
-            d.set("pause_reason", rng.choice([pause for pause in PAUSES if pause != d.fields.get("pause_reason")]))
+            d.set("pause_reason", rng.choice([reason for reason in PAUSES if reason != d.fields.get("pause_reason")]))
     elif stage == "meeting" and "meeting" not in skip:
         d.pause(5, 40)
-        d.set("meeting_at", day_time(d.t, rng.randint(1, 3), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
+        agree_on_meeting(d, 3)
     elif stage == "contract" and "agreed" not in skip:
         d.pause(5, 40)
         if words and (d.has("agreed_at") or rng.random() < .5):
@@ -107,7 +107,7 @@ def prepare(d: Deal, stage: str, skip: Collection[str] = ()) -> None:
         d.pause(5, 40)
         if stage == "unqualified":
             d.set("nq_reason", rng.choice(("Нет 16 лет", "Спам", "Ошиблись номером", "Нужны права тракториста")))
-        elif rng.random() < .5:
+        elif not d.native_loss or rng.random() < .5:
             d.set("lost_reason", rng.choice(("Дорого", "Далеко ехать", "Выбрал другую автошколу")))
         else:
             d.loss_reason()
@@ -118,6 +118,11 @@ def prepare(d: Deal, stage: str, skip: Collection[str] = ()) -> None:
         if not d.has("paid_at") and "paid" not in skip:
             d.pause(5, 60)
             d.set("paid_at", True)
+
+
+def agree_on_meeting(d: Deal, most: int) -> None:
+    """In one to so many days, between 11:30 and 18:00."""
+    d.set("meeting_at", day_time(d.t, d.rng.randint(1, most), d.rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
 
 
 def settle(d: Deal, skip: Collection[str] = ()) -> None:
@@ -142,7 +147,7 @@ def settle(d: Deal, skip: Collection[str] = ()) -> None:
     elif d.stage == "no_answer":
         if "task" not in skip:
             d.pause(1, 6)
-            callback_task(d) if not d.chatted else d.task("callback", add_work(d.t, 2 * HOUR))
+            callback_task(d, robot)
         if "message" not in skip and (d.visited.count("no_answer") == 1 or rng.random() < .3):
             d.work(60, 25 * MINUTE)
             d.message_out(by=0 if rng.random() < .1 else None)
@@ -262,8 +267,10 @@ def missed_touch(d: Deal, reached: bool = False) -> None:
     task = d.open_task("callback")
     due = d.due(task) if task else add_work(d.t, HOUR)
     early = due - rng.randint(60, 1200)
-    moment = early if rng.random() < .4 and is_open(early) and early > d.t else next_open(add_work(due, rng.randint(30, 40 * MINUTE)))
-    d.at(max(d.t, moment))
+    if rng.random() < .4 and is_open(early) and early > d.t:
+        d.at(early)
+    else:
+        d.at(max(d.t, next_open(add_work(due, rng.randint(30, 40 * MINUTE)))))
     d.call_out(reached)
 
 
@@ -376,13 +383,13 @@ def stay_meeting(d: Deal) -> str:
             d.done(control)
         if rng.random() < .12:                                       # the client asks for another day
             d.pause(10, 60)
-            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
+            agree_on_meeting(d, 2)
             continue
         d.at(max(d.t, d.fields["meeting_at"] + rng.randint(30 * MINUTE, 80 * MINUTE)))
         if rng.random() < .12:                                       # did not come
             d.call_out(True)
             d.pause(10, 60)
-            d.set("meeting_at", day_time(d.t, rng.randint(1, 2), rng.randrange(11 * HOUR + 1800, 18 * HOUR + 1, 30 * MINUTE)))
+            agree_on_meeting(d, 2)
             control = d.open_task("meeting_control")
             if not control:
                 d.pause(5, 30)

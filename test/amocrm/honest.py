@@ -130,6 +130,7 @@ def corporate(d: Deal) -> None:
     d.create(pipeline=school.CORPORATE, status=62000010, source=77001, by=d.manager.id)
     for status in d.rng.sample((62000011, 62000012, school.WON, school.LOST, 62000010), 3):
         d.pause(3 * HOUR, 3 * DAY)
+        d.working()
         if status != d.status:
             d.move_status(status, pipeline=school.CORPORATE)
     d.task("other", d.t + DAY)

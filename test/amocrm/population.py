@@ -9,7 +9,7 @@ import breaks_miss
 import breaks_new
 import honest
 import school
-from catalogue import BREACH, EDGE, HONEST, STORIES, Story, begin
+from catalogue import EDGE, HONEST, STORIES, Story, begin
 from deal import Deal
 from world import World
 from worktime import DAY, HOUR
@@ -27,11 +27,10 @@ def keeps(story: Story) -> bool:
     return story.kind == HONEST or story.kind == EDGE and not story.late
 
 
-def plan(rng: Random, deals: int) -> list[Story]:
+def plan(rng: Random, deals: int, days: int) -> list[Story]:
     """Every story at least `copies` times, then chance, so that three deals of four are in order."""
-    groups = [story for story in STORIES if story.weight == 0]
-    chosen = [story for story in groups for _ in range(story.copies)] if deals >= 200 else [
-        story for story in groups if story.day == 0]
+    groups = [story for story in STORIES if story.weight == 0 and (story.day == 0 or deals >= 200 and days > story.day + 1)]
+    chosen = [story for story in groups for _ in range(story.copies)]
     most = max(story.copies for story in STORIES)
     for copy in range(most):
         chosen += [story for story in STORIES if story.weight and copy < story.copies]
@@ -71,7 +70,7 @@ def history(seed: int, start: int, days: int, deals: int) -> World:
     end = start + days * DAY - 600
     world = World(seed, start, end, end + 7 * DAY)
     rng = Random(f"{seed}/population")
-    for number, story in enumerate(plan(rng, deals)):
+    for number, story in enumerate(plan(rng, deals, days)):
         born = birth(rng, story, start, days)
         deal = Deal(world, Random(f"{seed}/{number}/{story.name}"), manager_for(rng, story), born)
         world.told.append((deal.lead, story.name))

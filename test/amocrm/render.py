@@ -62,7 +62,8 @@ def lead(thing: Thing, shown: Shown, with_: Collection[str] = (), raw: bool = Fa
     if number % 3 == 0 and thing.fixed["price"]:
         result["price_with_minor_units"] = thing.fixed["price"] + .5
     if "contacts" in with_:
-        embedded["contacts"] = [{"id": thing.fixed["contact"].id, "is_main": True, "_links": _self(f"contacts/{thing.fixed['contact'].id}")}]
+        main = thing.fixed["contact"].id
+        embedded["contacts"] = [{"id": main, "is_main": True, "_links": _self(f"contacts/{main}")}]
     if "loss_reason" in with_:
         embedded["loss_reason"] = [loss_reason(*at["loss_reason"])] if at["loss_reason"] else []
     if "source_id" in with_:
@@ -107,7 +108,7 @@ def note(thing: Thing) -> dict:
             "created_at": fixed["at"], "updated_at": thing.shown["updated_at"], "responsible_user_id": fixed["responsible"],
             "group_id": GROUP_OF[fixed["responsible"]], "note_type": fixed["type"], "params": fixed["params"],
             "is_editable": fixed["type"] == "common", "account_id": school.ACCOUNT_ID,
-            "_links": _self(f"{fixed['of'].kind}s/{fixed['of'].id}/notes/{thing.id}")}
+            "_links": _self(f"{PLURAL[fixed['of'].kind]}/{fixed['of'].id}/notes/{thing.id}")}
 
 
 PLURAL = {"lead": "leads", "contact": "contacts", "company": "companies", "task": "tasks"}

@@ -40,8 +40,8 @@ UNTIMED = """FLOW NEW-2M NEW-3 NEW-13 WRK-7 WRK-10 MISS-5 MISS-14 CHAT-1 CHAT-5 
 
 LISTS = {"leads?limit=250&with=contacts,loss_reason,source_id": "leads", "leads?limit=250&with=only_deleted": "leads",
          "contacts?limit=250&with=leads": "contacts", "tasks?limit=250": "tasks", "leads/notes?limit=250": "notes",
-         "contacts/notes?limit=250": "notes", "companies/notes?limit=250": "notes", "events?limit=100&order[created_at]=asc": "events",
-         "talks?limit=250": "talks", "users?limit=250": "users", "leads/loss_reasons?limit=250": "loss_reasons",
+         "contacts/notes?limit=250": "notes", "companies/notes?limit=250": "notes",
+         "events?limit=100&order[created_at]=asc": "events", "talks?limit=250": "talks", "users?limit=250": "users", "leads/loss_reasons?limit=250": "loss_reasons",
          "leads/custom_fields?limit=50": "custom_fields", "leads/unsorted?limit=250": "unsorted"}
 
 
@@ -98,7 +98,8 @@ def references(data: dict, check: Check) -> None:
     for task in tasks.values():
         check.that(task["entity_id"] in known["lead"], f"task {task['id']}: unknown lead")
     for note in notes.values():
-        check.that(note["_links"]["self"]["href"].find("/companies/") > 0 or note["entity_id"] in known["lead"] | known["contact"], f"note {note['id']}: unknown entity")
+        check.that("/companies/" in note["_links"]["self"]["href"] or note["entity_id"] in known["lead"] | known["contact"],
+                   f"note {note['id']}: unknown entity")
 
     events = data["events?limit=100&order[created_at]=asc"]
     check.that(all(a["created_at"] <= b["created_at"] for a, b in zip(events, events[1:])), "events out of order")
@@ -106,7 +107,8 @@ def references(data: dict, check: Check) -> None:
     calls, stage = set(), {}
     for event in events:
         check.that(re.fullmatch(r"[0-9a-z]{26}", event["id"]), f"event id {event['id']}")
-        check.that(event["entity_type"] == "company" or event["entity_id"] in known[event["entity_type"]], f"event {event['id']}: unknown {event['entity_type']}")
+        check.that(event["entity_type"] == "company" or event["entity_id"] in known[event["entity_type"]],
+                   f"event {event['id']}: unknown {event['entity_type']}")
         check.that(event["created_by"] in users, f"event {event['id']}: unknown user")
         if event["type"] in ("incoming_call", "outgoing_call", "common_note_added"):
             note = notes.get(event["value_after"][0]["note"]["id"])
