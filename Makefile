@@ -63,7 +63,11 @@ PG_CPPFLAGS = -DREGCRM_VERSION='"$(EXTVERSION)"' $(CURL_CFLAGS)
 
 # libcurl by whichever of its two tools is there.
 CURL_CFLAGS := $(shell pkg-config --cflags libcurl 2>/dev/null || curl-config --cflags)
-SHLIB_LINK = $(shell pkg-config --libs libcurl 2>/dev/null || curl-config --libs)
+SHLIB_LINK := $(shell pkg-config --libs libcurl 2>/dev/null || curl-config --libs)
+
+ifeq ($(shell uname -s),Linux)
+SHLIB_LINK += -Wl,--version-script=src/exports.map
+endif
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -71,6 +75,8 @@ include $(PGXS)
 
 $(DATA_built): $(SCRIPT_PARTS) Makefile regcrm.control
 	cat $(SCRIPT_PARTS) /dev/null > $@
+
+$(MODULE_big)$(DLSUFFIX): src/exports.map
 
 # PGXS follows headers only where PostgreSQL was configured to; the sources are
 # few, so any header or a changed Makefile rebuilds them all.

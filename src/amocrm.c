@@ -558,7 +558,8 @@ page_has_next(Jsonb *page)
 }
 
 bool
-amo_read_page(const char *body, size_t length, const char *entity, AmoPage *page)
+amo_read_page(const char *body, size_t length, const char *path,
+			  const char *entity, AmoPage *page)
 {
 	Slices		slices = {0};
 	StringInfoData good;
@@ -585,9 +586,9 @@ amo_read_page(const char *body, size_t length, const char *entity, AmoPage *page
 	initStringInfo(&good);
 	if (entity != NULL)
 	{
-		appendStringInfoString(&good, "{\"_embedded\": {\"");
-		appendStringInfoString(&good, entity);
-		appendStringInfoString(&good, "\": [");
+		/* Where it came from is part of what a note is. */
+		appendStringInfo(&good, "{\"_links\": {\"self\": {\"href\": \"%s\"}}, \"_embedded\": {\"%s\": [",
+						 path, entity);
 	}
 	for (int i = 0; i < slices.n; i++)
 	{

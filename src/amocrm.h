@@ -98,11 +98,11 @@ extern void amo_parameter_int(StringInfo path, const char *name, int64 value);
 
 /*
  * Turns a page's bytes into jsonb.  Elements of _embedded.ENTITY (or, with
- * entity NULL, the page itself) that can be no jsonb are set aside.  False
- * where the text is not whole.  In a transaction; uses a subtransaction, so
- * the caller must not hold SPI state that it would lose.
+ * entity NULL, the page itself) that can be no jsonb are set aside; what is
+ * left then stands in a page of its own, whose _links.self is the path.  False
+ * where the text is not whole.  In a transaction; uses subtransactions.
  */
-extern bool amo_read_page(const char *body, size_t length, const char *entity,
-						  AmoPage *page);
+extern bool amo_read_page(const char *body, size_t length, const char *path,
+						  const char *entity, AmoPage *page);
 
 #endif							/* REGCRM_AMOCRM_H */

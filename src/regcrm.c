@@ -35,6 +35,9 @@
 #include "utils/lsyscache.h"
 
 #include "regcrm.h"
+#include "stage.h"
+#include "worker.h"
+#include "workhours.h"
 
 COMPAT_MODULE_MAGIC;
 
@@ -92,17 +95,9 @@ static const struct config_enum_entry mode_options[] = {
 /* True while _PG_init defines the settings, which applies values set before. */
 static bool loading;
 
-/*
- * Init functions of the rooms.  Weak, so that a room can be left out of a
- * build that only tries another one.
- */
-extern void stage_init(void);
-extern void workhours_init(void) __attribute__((weak));
+/* Weak, so that a build without these rooms can try the others. */
 extern void regulation_init(void) __attribute__((weak));
 extern void gate_init(void) __attribute__((weak));
-extern void clock_init(void) __attribute__((weak));
-extern void sync_init(void) __attribute__((weak));
-extern void worker_init(void) __attribute__((weak));
 
 extern PGDLLEXPORT void _PG_init(void);
 
@@ -119,19 +114,14 @@ _PG_init(void)
 	loading = false;
 
 	stage_init();
-	if (workhours_init)
-		workhours_init();
+	workhours_init();
 	if (regulation_init)
 		regulation_init();
 	if (gate_init)
 		gate_init();
-	if (clock_init)
-		clock_init();
-	if (sync_init)
-		sync_init();
 
 	/* pg_upgrade starts servers whose catalogs are half restored. */
-	if (worker_init && !IsBinaryUpgrade)
+	if (!IsBinaryUpgrade)
 		worker_init();
 
 	/* Last: a room may have settings of its own. */

@@ -737,7 +737,7 @@ step_page(void *arg)
 	IngestStep	ingest = {0};
 
 	/* The step may be repeated: it sets all its results. */
-	step->readable = amo_read_page(step->body, step->length, feed->entity, &page);
+	step->readable = amo_read_page(step->body, step->length, feed->path, feed->entity, &page);
 	if (!step->readable)
 	{
 		step->error = MemoryContextStrdup(pass->page_context,
@@ -942,7 +942,7 @@ step_read_pair(void *arg)
 	double		seconds;
 
 	step->good = false;
-	if (!amo_read_page(step->body, step->length, NULL, &page) || page.page == NULL)
+	if (!amo_read_page(step->body, step->length, "", NULL, &page) || page.page == NULL)
 		return;
 	step->pair.access = json_text_field(context, page.page, "access_token");
 	step->pair.refresh = json_text_field(context, page.page, "refresh_token");
@@ -1087,7 +1087,7 @@ renew_tokens(Pass *pass)
 static void
 pause_for(Pass *pass, int attempt, int retry_after)
 {
-	double		seconds = retry_after >= 0 ? retry_after : jitter() * (1 << (attempt - 1));
+	double		seconds = retry_after >= 0 ? retry_after : jitter() * 0.5 * (1 << (attempt - 1));
 
 	(void) pass;
 	http_pause((long) (Max(seconds, 0.2) * 1000));
@@ -1110,6 +1110,7 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 		{
 			case AMO_PAGE:
 			case AMO_EMPTY:
+				pass->trouble = TROUBLE_NONE;
 				return true;
 
 			case AMO_UNAUTHORIZED:
@@ -1530,7 +1531,7 @@ step_read_identity(void *arg)
 	JsonbValue	zone;
 
 	step->id = 0;
-	if (!amo_read_page(step->body, step->length, NULL, &page) || page.page == NULL)
+	if (!amo_read_page(step->body, step->length, "", NULL, &page) || page.page == NULL)
 		return;
 	if (!json_number_field(page.page, "id", &number) || number < 1 || number > 9e15 ||
 		number != floor(number))

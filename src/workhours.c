@@ -22,15 +22,13 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "datatype/timestamp.h"
-#include "funcapi.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
