@@ -27,8 +27,9 @@ begin
 	set name = coalesce(regcrm.json_text(account -> 'name'), a.name),
 		subdomain = coalesce(regcrm.json_text(account -> 'subdomain'), a.subdomain),
 		time_zone = coalesce(zone, a.time_zone),
-		raw = case when a.raw is null then account else regcrm.merge_raw(a.raw, account) end
-	where a.id = for_account;
+		raw = regcrm.merge_raw(coalesce(a.raw, '{}'), account)
+	where a.id = for_account
+		and (a.raw is distinct from regcrm.merge_raw(coalesce(a.raw, '{}'), account) or a.time_zone <> coalesce(zone, a.time_zone));
 
 	update regcrm.manager m
 	set group_name = g.name
@@ -36,9 +37,6 @@ begin
 	where m.account_id = for_account and coalesce(m.group_id, 0) = g.id and m.group_name is distinct from g.name;
 
 	perform regcrm.fill_task_kinds(for_account);
-	if zone <> old_zone then
-		perform regcrm.reread_account(for_account);
-	end if;
 	return true;
 end
 $$;

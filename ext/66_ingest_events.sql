@@ -173,7 +173,9 @@ begin
 	select
 		-- deals that an event tells something of which the lead itself does not
 		coalesce(array_agg(distinct r.deal_id) filter (where r.type in ('lead_deleted', 'lead_restored')
-			or r.kind = 'field' and regcrm.column_kind(r.field) in ('moment', 'date')
+			-- a checkbox that was ticked or cleared
+			or r.kind = 'field' and (regcrm.column_kind(r.field) = 'date'
+				or regcrm.column_kind(r.field) = 'moment' and (r.value is null or r.value = regcrm.moment_text(r.at)))
 			or r.kind = 'stage'), '{}'),
 		coalesce(array_agg(distinct r.entity_id) filter (where r.type in ('task_completed', 'task_deleted')), '{}'),
 		coalesce(array_agg(distinct r.contact_id) filter (where r.contact_id is not null), '{}'),
@@ -278,7 +280,7 @@ comment on function regcrm.ingest_link_events(bigint, jsonb[]) is
 
 create function regcrm.names_bot(value text) returns boolean
 	language sql immutable parallel safe
-	return coalesce(regcrm.fold(value) ~ '(^|[^a-zа-я0-9])([a-z0-9_]*bot|[а-я]*-?бот|робот)(а|у|ом|е|ы|s)?($|[^a-zа-я0-9])', false);
+	return coalesce(regcrm.fold(value) ~ '(^|[^a-zа-я0-9])([a-z0-9_]*bot|((чат|смарт|авто|сейлз)[- ]?)?бот|робот)(а|у|ом|е|ы|s)?($|[^a-zа-я0-9])', false);
 comment on function regcrm.names_bot(text) is
 	'Whether a text names a bot: Salesbot, чат-бот, робот.';
 
@@ -364,6 +366,8 @@ create function regcrm.reread_notes(for_account bigint, notes bigint[]) returns 
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
 	as $$
+declare
+	contacts bigint[];
 begin
 	for i in 0 .. (coalesce(cardinality(notes), 0) - 1) / 1000 loop
 		with written as (
@@ -376,7 +380,8 @@ begin
 			where e.account_id = for_account and e.id = r.id
 				and (e.at, e.actor_id, e.answered) is distinct from (r.at, r.actor_id, r.answered)
 			returning e.contact_id)
-		select regcrm.attribute(for_account, array_agg(distinct w.contact_id)) from written w where w.contact_id is not null into notes_done;
+		select array_agg(distinct w.contact_id) filter (where w.contact_id is not null) into contacts from written w;
+		perform regcrm.attribute(for_account, contacts);
 	end loop;
 end
 $$;

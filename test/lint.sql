@@ -4,6 +4,9 @@
 SET client_min_messages = error;
 CREATE EXTENSION plpgsql_check;
 
+-- tables that live only between detach() and setup()
+CREATE TABLE IF NOT EXISTS regcrm.detached (what text, relation text, name text, detail text);
+
 CREATE TEMP TABLE found AS
 SELECT f.function, coalesce(string_agg(c.line, E'\n' ORDER BY c.n), '') AS lines
 FROM (SELECT p.oid::regprocedure::text AS function, p.oid, coalesce(t.tgrelid, 0) AS relid

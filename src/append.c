@@ -1,0 +1,180 @@
+/*-------------------------------------------------------------------------
+ *
+ * append.c
+ *	  Events that are appended because a column of deal was written.
+ *
+ * The judge reads events, so a write of deal.stage, of the responsible or of a
+ * field becomes an event too (DESIGN section 3).  A statement over many deals
+ * appends with few statements.
+ *
+ * What the deal was created with is not appended where a loaded event already
+ * tells it: see derive.c for how appended events give way.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "append.h"
+#include "gate.h"
+#include "stage.h"
+#include "tables.h"
+
+/* Events written at a time. */
+#define BATCH			5000
+
+struct Appending
+{
+	const char *role;
+	MemoryContext context;
+	bool		actor_known;	/* of which account the actor was looked up */
+	int64		actor_account;
+	int64		actor_id;
+	bool		has_actor;
+	BulkColumn	account, deal, at, first, kind, from_stage, to_stage, field,
+				value, value_before, actor;
+};
+
+static Statement insert_events = {
+	"insert into regcrm.event (account_id, deal_id, at, kind, from_stage, to_stage, field,"
+	" value, value_before, actor_id, source)"
+	" select u.account_id, u.deal_id, u.at, u.kind, u.from_stage, u.to_stage, u.field,"
+	" u.value, u.value_before, u.actor_id, 'regcrm'"
+	" from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) with ordinality"
+	" u(account_id, deal_id, at, first, kind, from_stage, to_stage, field, value,"
+	" value_before, actor_id, place)"
+	" where not (u.first and exists (select from regcrm.event l"
+	" where l.account_id = u.account_id and l.deal_id = u.deal_id and l.at <= u.at"
+	" and l.kind = u.kind and l.field is not distinct from u.field"
+	" and l.source is distinct from 'regcrm'))"
+	" order by u.place",
+	11, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, TEXTARRAYOID,
+		ARG_STAGES, ARG_STAGES, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}
+};
+static Statement select_actor = {
+	"select id from regcrm.manager where account_id = $1 and db_role = $2"
+	" order by id limit 1",
+	2, {INT8OID, NAMEOID}
+};
+
+static void
+reset(Appending *appending)
+{
+	MemoryContextReset(appending->context);
+	memset(&appending->account, 0, sizeof(Appending) - offsetof(Appending, account));
+	appending->account.type = appending->deal.type = appending->actor.type = INT8OID;
+	appending->at.type = TIMESTAMPTZOID;
+	appending->first.type = BOOLOID;
+	appending->from_stage.type = appending->to_stage.type = ARG_STAGE;
+	appending->kind.type = appending->field.type = appending->value.type =
+		appending->value_before.type = TEXTOID;
+}
+
+Appending *
+append_begin(Oid role)
+{
+	Appending  *appending = palloc0(sizeof(Appending));
+
+	appending->role = GetUserNameFromId(role, true);
+	appending->context = AllocSetContextCreate(CurrentMemoryContext, "regcrm append",
+											   ALLOCSET_DEFAULT_SIZES);
+	reset(appending);
+	return appending;
+}
+
+static void
+write_events(void *arg)
+{
+	Appending  *appending = arg;
+	Datum		args[] = {
+		bulk_array(&appending->account), bulk_array(&appending->deal),
+		bulk_array(&appending->at), bulk_array(&appending->first),
+		bulk_array(&appending->kind), bulk_array(&appending->from_stage),
+		bulk_array(&appending->to_stage), bulk_array(&appending->field),
+		bulk_array(&appending->value), bulk_array(&appending->value_before),
+		bulk_array(&appending->actor)
+	};
+
+	(void) statement_write(&insert_events, args);
+}
+
+static void
+flush(Appending *appending)
+{
+	MemoryContext old;
+
+	if (appending->account.n == 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	old = MemoryContextSwitchTo(appending->context);
+	gate_write_quietly("event", write_events, appending);
+	MemoryContextSwitchTo(old);
+	reset(appending);
+}
+
+/* Which manager writes SQL under this role. */
+static void
+find_actor(Appending *appending, int64 account_id)
+{
+	NameData	role;
+	Datum		args[2];
+
+	if (appending->actor_known && appending->actor_account == account_id)
+		return;
+	appending->actor_known = true;
+	appending->actor_account = account_id;
+	appending->has_actor = false;
+	if (appending->role == NULL)
+		return;
+	namestrcpy(&role, appending->role);
+	args[0] = Int64GetDatum(account_id);
+	args[1] = NameGetDatum(&role);
+	if (statement_write(&select_actor, args) > 0)
+	{
+		bool		isnull;
+
+		appending->has_actor = true;
+		appending->actor_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+														  SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+void
+append_event(Appending *appending, const AppendedEvent *event)
+{
+	MemoryContext old;
+
+	/* a lead comes by itself: nobody did what it was created with */
+	if (!event->first)
+		find_actor(appending, event->account_id);
+	old = MemoryContextSwitchTo(appending->context);
+	bulk_add(&appending->account, Int64GetDatum(event->account_id), false);
+	bulk_add(&appending->deal, Int64GetDatum(event->deal_id), false);
+	bulk_add(&appending->at, TimestampTzGetDatum(event->at), false);
+	bulk_add(&appending->first, BoolGetDatum(event->first), false);
+	bulk_add_text(&appending->kind, event->kind);
+	bulk_add(&appending->from_stage, StageGetDatum(event->from_stage), event->from_stage == 0);
+	bulk_add(&appending->to_stage, StageGetDatum(event->to_stage), event->to_stage == 0);
+	bulk_add_text(&appending->field, event->field);
+	bulk_add_text(&appending->value, event->value);
+	bulk_add_text(&appending->value_before, event->value_before);
+	bulk_add(&appending->actor, Int64GetDatum(appending->actor_id),
+			 event->first || !appending->has_actor);
+	MemoryContextSwitchTo(old);
+	if (appending->account.n >= BATCH)
+		flush(appending);
+}
+
+void
+append_end(Appending *appending)
+{
+	flush(appending);
+	MemoryContextDelete(appending->context);
+	pfree(appending);
+}

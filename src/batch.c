@@ -1,0 +1,262 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.c
+ *	  Judging deals and writing what was found.
+ *
+ * Here timeline, judge and ledger meet: rows become timelines, the judge finds,
+ * the ledger compares and writes.  Whoever judges to store comes through
+ * batch_judge(): the triggers at commit, rejudge(), the clock, the sync.
+ *
+ * Each batch locks its deals first (locks.c) and only then takes the snapshot
+ * by which it reads, so it sees whatever was committed by those it waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "batch.h"
+#include "columns.h"
+#include "tables.h"
+#include "timeline.h"
+
+/* Deals judged and written at a time: bounds memory, not the answer. */
+#define BATCH			1000
+
+static Statement select_due = {
+	"select d.account_id, d.deal_id from regcrm.account a"
+	" join regcrm.deadline d on d.account_id = a.id"
+	" and d.due_at <= least($1, a.known_until) and d.state in ('pending', 'warned')"
+	" where a.id = $2 or $2 = 0"
+	" union select d.account_id, d.deal_id from regcrm.account a"
+	" join regcrm.deadline d on d.account_id = a.id"
+	" and d.warn_at <= least($1, a.known_until) and d.state = 'pending'"
+	" where a.id = $2 or $2 = 0"
+	" union select m.account_id, m.deal_id from regcrm.account a"
+	" join regcrm.next_moment m on m.account_id = a.id"
+	" and m.at <= least($1, a.known_until)"
+	" where a.id = $2 or $2 = 0"
+	" order by 1, 2",
+	2, {TIMESTAMPTZOID, INT8OID}
+};
+
+static Statement select_unknown = {
+	"select from regcrm.account where id = $1 and known_until = '-infinity'",
+	1, {INT8OID}
+};
+
+static void
+pause_judging(void *self)
+{
+	CHECK_FOR_INTERRUPTS();
+}
+
+Judge *
+batch_judge_create(const Account *account)
+{
+	Memory		memory = tables_memory(CurrentMemoryContext);
+
+	return judge_create(account->regulation->compiled, &memory, pause_judging, NULL);
+}
+
+/* Judges deals that are locked, by the active snapshot. */
+static void
+judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
+			 LedgerCounts *counts)
+{
+	int64	   *ids = palloc(n * sizeof(int64));
+	bool		set_columns = false;
+	instant		as_of = account_as_of(account, clock);
+	Judge	   *judge = batch_judge_create(account);
+	ColumnChanges *changes = columns_begin(account->id);
+	TimelineReader *reader;
+	Ledger	   *ledger;
+	const DealLine *deal;
+
+	for (int i = 0; i < n; i++)
+	{
+		ids[i] = deals[i].id;
+		set_columns |= deals[i].set_columns;
+	}
+	reader = timeline_open(account, ids, n, as_of, set_columns ? TIMELINE_COLUMNS : 0);
+	ledger = ledger_open(account, ids, n);
+	deal = timeline_next(reader);
+	for (int i = 0; i < n; i++)
+	{
+		const Finding *findings;
+		int			nfindings;
+
+		if (deal == NULL || deal->line.deal_id != ids[i])
+		{
+			(void) ledger_close_deal(ledger, ids[i], as_of);
+			continue;
+		}
+		nfindings = judge_deal(judge, &deal->line, &findings);
+		(void) ledger_compare(ledger, ids[i], findings, nfindings, deal->next_at, true);
+		if (deals[i].set_columns)
+			(void) columns_add(changes, deal);
+		deal = timeline_next(reader);
+	}
+	timeline_close(reader);
+	ledger_flush(ledger, counts);
+	ledger_close(ledger);
+	(void) columns_flush(changes);
+}
+
+/*
+ * True for a synced account whose first pass is still under way: nothing of it
+ * is judged yet, and its deals need not be locked for that.
+ */
+static bool
+nothing_known(int64 account_id)
+{
+	Datum		arg = Int64GetDatum(account_id);
+	bool		unknown = statement_write(&select_unknown, &arg) > 0;
+
+	SPI_freetuptable(SPI_tuptable);
+	return unknown;
+}
+
+void
+batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
+			LedgerCounts *counts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm batch",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	if (n > 0 && nothing_known(account_id))
+		n = 0;
+	for (int from = 0; from < n; from += BATCH)
+	{
+		int			count = locks_take(account_id, deals + from, Min(BATCH, n - from), skip);
+		Account    *account;
+
+		CHECK_FOR_INTERRUPTS();
+		if (count > 0)
+		{
+			PushActiveSnapshot(GetLatestSnapshot());
+			account = account_read(account_id);
+			if (account != NULL && account_as_of(account, clock) != INSTANT_EVER)
+				judge_locked(account, deals + from, count, clock, counts);
+			PopActiveSnapshot();
+		}
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+
+/* ---- a whole account ---- */
+
+void
+batch_judge_account(int64 account_id, instant clock, batch_progress told, void *arg,
+					LedgerCounts *counts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm rejudge",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	DealRef    *differing = palloc0(BATCH * sizeof(DealRef));
+	int			n = 0;
+	int64		deals = 0;
+	int64		deals_before = counts->deals;
+	Account    *account;
+	Judge	   *judge;
+	TimelineReader *reader;
+	Ledger	   *ledger;
+	const DealLine *deal;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	account = account_get(account_id);
+	if (account_as_of(account, clock) != INSTANT_EVER)
+	{
+		judge = batch_judge_create(account);
+		reader = timeline_open(account, NULL, 0, account_as_of(account, clock),
+							   account->synced ? 0 : TIMELINE_COLUMNS);
+		ledger = ledger_open(account, NULL, 0);
+		while ((deal = timeline_next(reader)) != NULL)
+		{
+			const Finding *findings;
+			int			nfindings = judge_deal(judge, &deal->line, &findings);
+			bool		stale = !account->synced &&
+				(deal->columns.stale != 0 || deal->columns.ngone > 0);
+
+			if (ledger_compare(ledger, deal->line.deal_id, findings, nfindings,
+							   deal->next_at, false) || stale)
+			{
+				differing[n] = (DealRef) {.id = deal->line.deal_id,.set_columns = !account->synced};
+				n++;
+			}
+			if (n == BATCH)
+			{
+				batch_judge(account_id, differing, n, clock, false, counts);
+				n = 0;
+			}
+			if (++deals % 100 == 0)
+			{
+				CHECK_FOR_INTERRUPTS();
+				if (told != NULL)
+					told(arg, deals, counts);
+			}
+		}
+		batch_judge(account_id, differing, n, clock, false, counts);
+		ledger_close(ledger);
+		timeline_close(reader);
+	}
+	PopActiveSnapshot();
+	counts->deals = deals_before + deals;	/* not those that were judged twice */
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+
+/* ---- what has come by itself ---- */
+
+void
+batch_judge_due(int64 account_id, instant clock, bool skip, LedgerCounts *counts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm due",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Datum		args[2] = {TimestampTzGetDatum(clock), Int64GetDatum(account_id)};
+	instant		now = GetCurrentTimestamp();
+	uint64		n;
+	int64	   *accounts;
+	DealRef    *deals;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	statement_run(&select_due, args);
+	PopActiveSnapshot();
+	n = SPI_processed;
+	accounts = MemoryContextAllocHuge(context, (n + 1) * sizeof(int64));
+	deals = MemoryContextAllocHuge(context, (n + 1) * sizeof(DealRef));
+	memset(deals, 0, (n + 1) * sizeof(DealRef));
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		bool		isnull;
+
+		accounts[i] = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		deals[i].id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+
+	for (uint64 from = 0; from < n;)
+	{
+		uint64		to = from;
+
+		while (to < n && accounts[to] == accounts[from])
+			to++;
+		batch_judge(accounts[from], deals + from, (int) (to - from),
+					Max(clock, now), skip, counts);
+		from = to;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}

@@ -1,0 +1,516 @@
+/*-------------------------------------------------------------------------
+ *
+ * ledger.c
+ *	  Findings against what is stored of them, and writing the difference.
+ *
+ * What is stored of a batch of deals is read in one ordered pass, compared
+ * here, and only what differs is written, in bulk: judging unchanged facts
+ * again writes nothing.  Who calls with collect holds the locks of the deals
+ * (gate.c), so nobody else writes findings about them meanwhile.
+ *
+ * Words: a duty is a finding with a due moment after it arose; it has a row in
+ * deadline.  A breach is a finding with breached_at; it has a row in
+ * violation.  A finding may be both, either, or none (a thing rightly done).
+ *
+ * The rules of DESIGN section 5, and how they are kept:
+ *	- (account, deal, rule, arose_at, task) is the key of both tables.
+ *	- A violation is never deleted.  One that is none any more is withdrawn; if
+ *	  it is one again, withdrawn_at goes back to null and the rest is set right.
+ *	- waived_at, waived_by, waive_reason and detected_at are never touched.
+ *	- A row of deadline says that a duty arose.  One that, by later facts, never
+ *	  arose is deleted: it was never anybody's duty, and left standing it would
+ *	  count in every denominator.
+ *	- A robot's duty is on nobody's scorecard: manager_id is null.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "label.h"
+#include "ledger.h"
+#include "ledger_int.h"
+#include "stage.h"
+
+#define FETCH_ROWS		500
+
+#define SELECT_DEADLINES \
+	"select deal_id, arose_at, rule, task_id, stage, manager_id, warn_at, due_at," \
+	" met_at, state, ended_at from regcrm.deadline where account_id = $1"
+#define SELECT_VIOLATIONS \
+	"select deal_id, arose_at, rule, task_id, stage, manager_id, id, severity," \
+	" breached_at, resolved_at, resolution, evidence::text, withdrawn_at is not null" \
+	" from regcrm.violation where account_id = $1"
+#define SELECT_MOMENTS \
+	"select deal_id, at from regcrm.next_moment where account_id = $1"
+#define SOME			" and deal_id = any ($2)"
+#define ORDER			" order by account_id, deal_id"
+
+static Statement select_deadlines[2] = {
+	{SELECT_DEADLINES ORDER, 1, {INT8OID}},
+	{SELECT_DEADLINES SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+};
+static Statement select_violations[2] = {
+	{SELECT_VIOLATIONS ORDER, 1, {INT8OID}},
+	{SELECT_VIOLATIONS SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+};
+static Statement select_moments[2] = {
+	{SELECT_MOMENTS ORDER, 1, {INT8OID}},
+	{SELECT_MOMENTS SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+};
+
+enum
+{
+	ROW_DEAL_ID, ROW_AROSE_AT, ROW_RULE, ROW_TASK_ID, ROW_STAGE, ROW_MANAGER_ID,
+	DEADLINE_WARN_AT, DEADLINE_DUE_AT, DEADLINE_MET_AT, DEADLINE_STATE,
+	DEADLINE_ENDED_AT, DEADLINE_NCOLUMNS,
+	VIOLATION_ID = DEADLINE_WARN_AT, VIOLATION_SEVERITY, VIOLATION_BREACHED_AT,
+	VIOLATION_RESOLVED_AT, VIOLATION_RESOLUTION, VIOLATION_EVIDENCE,
+	VIOLATION_WITHDRAWN, VIOLATION_NCOLUMNS
+};
+
+/* ---- words ---- */
+
+const char *
+ledger_state(FindingState state)
+{
+	static const char *const words[] = {
+		"pending", "warned", "met", "late", "missed", "cancelled"
+	};
+
+	return words[state];
+}
+
+const char *
+ledger_resolution(FindingResolution resolution)
+{
+	static const char *const words[] = {NULL, "met", "left", "moment"};
+
+	return words[resolution];
+}
+
+static void
+evidence_fact(StringInfo out, FactKind kind, int64 id)
+{
+	bool		task = kind == FACT_TASK_ADDED || kind == FACT_TASK_DONE ||
+		kind == FACT_TASK_GONE;
+
+	appendStringInfo(out, "\"%s\": " INT64_FORMAT, task ? "task" : "event", id);
+}
+
+static void
+evidence_stage(StringInfo out, const Regulation *regulation, const char *key, int stage)
+{
+	char		label[LABEL_MAX + 1];
+
+	label_unpack(regulation->stages[stage], label);
+	appendStringInfo(out, "\"%s\": \"%s\", ", key, label);
+}
+
+/*
+ * Keys stand in jsonb's own order (shorter ones first, then by bytes), so that
+ * this text can be compared with what jsonb_out gives.
+ */
+char *
+ledger_evidence(const Regulation *regulation, const Finding *finding)
+{
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '{');
+	if (finding->to_stage >= 0)
+		evidence_stage(&out, regulation, "to", finding->to_stage);
+	if (finding->from_stage >= 0)
+		evidence_stage(&out, regulation, "from", finding->from_stage);
+	if (finding->trigger_id != 0)
+	{
+		evidence_fact(&out, finding->trigger_kind, finding->trigger_id);
+		appendStringInfoString(&out, ", ");
+	}
+	if (finding->answer_id != 0)
+	{
+		appendStringInfoString(&out, "\"answer\": {");
+		evidence_fact(&out, finding->answer_kind, finding->answer_id);
+		appendStringInfoString(&out, "}, ");
+	}
+	if (out.len == 1)
+		return NULL;
+	out.len -= 2;				/* the last comma */
+	out.data[out.len] = '\0';
+	appendStringInfoChar(&out, '}');
+	return out.data;
+}
+
+
+/* ---- what is stored ---- */
+
+static void
+stored_next(StoredStream *stream)
+{
+	if (stream->next == stream->n)
+	{
+		if (stream->table != NULL)
+			SPI_freetuptable(stream->table);
+		CHECK_FOR_INTERRUPTS();
+		SPI_cursor_fetch(stream->portal, true, FETCH_ROWS);
+		stream->table = SPI_tuptable;
+		stream->n = SPI_processed;
+		stream->next = 0;
+	}
+	stream->there = stream->n > 0;
+	if (!stream->there)
+		return;
+	heap_deform_tuple(stream->table->vals[stream->next++], stream->table->tupdesc,
+					  stream->values, stream->nulls);
+	stream->deal_id = DatumGetInt64(stream->values[ROW_DEAL_ID]);
+}
+
+static void
+stored_open(StoredStream *stream, Statement *statement, Datum *args)
+{
+	memset(stream, 0, sizeof(*stream));
+	stream->portal = SPI_cursor_open(NULL, statement_plan(statement), args, NULL, true);
+	stored_next(stream);
+}
+
+static void
+stored_close(StoredStream *stream)
+{
+	if (stream->table != NULL)
+		SPI_freetuptable(stream->table);
+	SPI_cursor_close(stream->portal);
+}
+
+/* Passes over rows of earlier deals; whether there is one of this. */
+static bool
+stored_reach(StoredStream *stream, int64 deal_id)
+{
+	while (stream->there && stream->deal_id < deal_id)
+		stored_next(stream);
+	return stream->there && stream->deal_id == deal_id;
+}
+
+static instant
+instant_at(const StoredStream *stream, int column)
+{
+	return stream->nulls[column] ? INSTANT_NEVER : DatumGetTimestampTz(stream->values[column]);
+}
+
+static int64
+number_at(const StoredStream *stream, int column, int64 otherwise)
+{
+	return stream->nulls[column] ? otherwise : DatumGetInt64(stream->values[column]);
+}
+
+static char *
+text_at(const StoredStream *stream, int column)
+{
+	return stream->nulls[column] ? NULL : TextDatumGetCString(stream->values[column]);
+}
+
+static StoredRow *
+stored_row(StoredRows *rows, const StoredStream *stream)
+{
+	StoredRow  *row;
+
+	if (rows->n == rows->room)
+	{
+		rows->room = rows->room ? rows->room * 2 : 64;
+		rows->rows = rows->rows ? repalloc_huge(rows->rows, rows->room * sizeof(StoredRow)) :
+			MemoryContextAllocHuge(rows->context, rows->room * sizeof(StoredRow));
+	}
+	row = &rows->rows[rows->n++];
+	memset(row, 0, sizeof(*row));
+	row->arose_at = DatumGetTimestampTz(stream->values[ROW_AROSE_AT]);
+	row->rule = text_at(stream, ROW_RULE);
+	row->task_id = number_at(stream, ROW_TASK_ID, NO_TASK);
+	row->stage = (stage_code) number_at(stream, ROW_STAGE, 0);
+	row->manager_id = number_at(stream, ROW_MANAGER_ID, NO_MANAGER);
+	return row;
+}
+
+static int
+compare_stored(const void *a, const void *b)
+{
+	const StoredRow *x = a;
+	const StoredRow *y = b;
+
+	return x->arose_at < y->arose_at ? -1 : x->arose_at > y->arose_at;
+}
+
+/* Reads the rows of one deal, in order of arose_at. */
+static void
+read_stored(Ledger *ledger, int64 deal_id)
+{
+	StoredStream *stream = &ledger->deadlines;
+
+	ledger->stored_deadlines.n = 0;
+	for (; stored_reach(stream, deal_id); stored_next(stream))
+	{
+		StoredRow  *row = stored_row(&ledger->stored_deadlines, stream);
+
+		row->warn_at = instant_at(stream, DEADLINE_WARN_AT);
+		row->due_at = instant_at(stream, DEADLINE_DUE_AT);
+		row->met_at = instant_at(stream, DEADLINE_MET_AT);
+		row->word = text_at(stream, DEADLINE_STATE);
+		row->ended_at = instant_at(stream, DEADLINE_ENDED_AT);
+	}
+	stream = &ledger->violations;
+	ledger->stored_violations.n = 0;
+	for (; stored_reach(stream, deal_id); stored_next(stream))
+	{
+		StoredRow  *row = stored_row(&ledger->stored_violations, stream);
+
+		row->id = number_at(stream, VIOLATION_ID, 0);
+		row->severity = text_at(stream, VIOLATION_SEVERITY);
+		row->due_at = instant_at(stream, VIOLATION_BREACHED_AT);
+		row->ended_at = instant_at(stream, VIOLATION_RESOLVED_AT);
+		row->word = text_at(stream, VIOLATION_RESOLUTION);
+		row->evidence = text_at(stream, VIOLATION_EVIDENCE);
+		row->withdrawn = DatumGetBool(stream->values[VIOLATION_WITHDRAWN]);
+	}
+	qsort(ledger->stored_deadlines.rows, ledger->stored_deadlines.n,
+		  sizeof(StoredRow), compare_stored);
+	qsort(ledger->stored_violations.rows, ledger->stored_violations.n,
+		  sizeof(StoredRow), compare_stored);
+	ledger->stored_moment = INSTANT_NEVER;
+	if (stored_reach(&ledger->moments, deal_id))
+		ledger->stored_moment = DatumGetTimestampTz(ledger->moments.values[1]);
+}
+
+Ledger *
+ledger_open(const Account *account, const int64 *ids, int nids)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm ledger",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Ledger	   *ledger = palloc0(sizeof(Ledger));
+	int			some = ids != NULL;
+	Datum		args[2];
+
+	ledger->account = account;
+	ledger->context = context;
+	ledger->deal_context = AllocSetContextCreate(context, "regcrm ledger deal",
+												 ALLOCSET_DEFAULT_SIZES);
+	ledger->changes_context = AllocSetContextCreate(context, "regcrm ledger changes",
+													ALLOCSET_DEFAULT_SIZES);
+	ledger->stored_deadlines.context = ledger->stored_violations.context = context;
+	args[0] = Int64GetDatum(account->id);
+	args[1] = tables_ids(ids, some ? nids : 0);
+	stored_open(&ledger->deadlines, &select_deadlines[some], args);
+	stored_open(&ledger->violations, &select_violations[some], args);
+	stored_open(&ledger->moments, &select_moments[some], args);
+	changes_reset(ledger);
+	MemoryContextSwitchTo(old);
+	return ledger;
+}
+
+void
+ledger_close(Ledger *ledger)
+{
+	stored_close(&ledger->moments);
+	stored_close(&ledger->violations);
+	stored_close(&ledger->deadlines);
+	MemoryContextDelete(ledger->context);
+}
+
+
+/* ---- comparing ---- */
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* The stored row of a finding's key, or NULL; *from moves on with arose_at. */
+static StoredRow *
+find_stored(StoredRows *rows, int *from, const Finding *finding, const char *rule)
+{
+	while (*from < rows->n && rows->rows[*from].arose_at < finding->arose_at)
+		(*from)++;
+	for (int i = *from; i < rows->n && rows->rows[i].arose_at == finding->arose_at; i++)
+		if (rows->rows[i].task_id == finding->task_id && strcmp(rows->rows[i].rule, rule) == 0)
+			return &rows->rows[i];
+	return NULL;
+}
+
+/* A finding in the words of the tables. */
+static void
+describe(const Ledger *ledger, const Finding *finding, StoredRow *row)
+{
+	const LoadedRegulation *regulation = ledger->account->regulation;
+	const RuleInfo *info = regulation_rule(regulation, finding->rule);
+
+	memset(row, 0, sizeof(*row));
+	row->arose_at = finding->arose_at;
+	row->rule = info->code;
+	row->task_id = finding->task_id;
+	row->stage = finding->stage >= 0 ? regulation->compiled->stages[finding->stage] : 0;
+	row->manager_id = regulation->compiled->rules[finding->rule].duty_of_bot ?
+		NO_MANAGER : finding->manager_id;
+	row->severity = info->severity;
+}
+
+static bool
+compare_deadline(Ledger *ledger, int64 deal_id, const Finding *finding, int *from, bool collect)
+{
+	StoredRow	row;
+	StoredRow  *stored;
+
+	describe(ledger, finding, &row);
+	row.warn_at = finding->warn_at == INSTANT_EVER ? INSTANT_NEVER : finding->warn_at;
+	row.due_at = finding->due_at;
+	row.met_at = finding->met_at;
+	row.ended_at = finding->ended_at;
+	row.word = ledger_state(finding->state);
+	stored = find_stored(&ledger->stored_deadlines, from, finding, row.rule);
+	if (stored != NULL)
+	{
+		stored->seen = true;
+		if (stored->stage == row.stage && stored->manager_id == row.manager_id &&
+			stored->warn_at == row.warn_at && stored->due_at == row.due_at &&
+			stored->met_at == row.met_at && stored->ended_at == row.ended_at &&
+			same_text(stored->word, row.word))
+			return false;
+	}
+	if (collect)
+		change_deadline(ledger, deal_id, &row);
+	return true;
+}
+
+static bool
+compare_violation(Ledger *ledger, int64 deal_id, const Finding *finding, int *from, bool collect)
+{
+	StoredRow	row;
+	StoredRow  *stored;
+
+	describe(ledger, finding, &row);
+	row.due_at = finding->breached_at;
+	row.ended_at = finding->resolved_at;
+	row.word = ledger_resolution(finding->resolution);
+	row.evidence = ledger_evidence(ledger->account->regulation->compiled, finding);
+	stored = find_stored(&ledger->stored_violations, from, finding, row.rule);
+	if (stored != NULL)
+	{
+		stored->seen = true;
+		row.id = stored->id;
+		row.withdrawn = stored->withdrawn;
+		if (!stored->withdrawn && stored->stage == row.stage &&
+			stored->manager_id == row.manager_id && stored->due_at == row.due_at &&
+			stored->ended_at == row.ended_at && same_text(stored->word, row.word) &&
+			same_text(stored->severity, row.severity) &&
+			same_text(stored->evidence, row.evidence))
+			return false;
+	}
+	if (collect)
+	{
+		if (stored != NULL)
+			change_violation(ledger, &row);
+		else
+			add_violation(ledger, deal_id, &row);
+	}
+	return true;
+}
+
+/* What is stored and was not found again. */
+static bool
+compare_left_over(Ledger *ledger, int64 deal_id, bool collect)
+{
+	bool		differs = false;
+
+	for (int i = 0; i < ledger->stored_deadlines.n; i++)
+	{
+		const StoredRow *row = &ledger->stored_deadlines.rows[i];
+
+		if (row->seen)
+			continue;
+		differs = true;
+		if (collect)
+			remove_deadline(ledger, deal_id, row);
+	}
+	for (int i = 0; i < ledger->stored_violations.n; i++)
+	{
+		const StoredRow *row = &ledger->stored_violations.rows[i];
+
+		if (row->seen || row->withdrawn)
+			continue;
+		differs = true;
+		if (collect)
+			withdraw_violation(ledger, row);
+	}
+	return differs;
+}
+
+bool
+ledger_compare(Ledger *ledger, int64 deal_id, const Finding *findings, int nfindings,
+			   instant next_at, bool collect)
+{
+	MemoryContext old;
+	bool		differs = false;
+	int			deadlines_from = 0;
+	int			violations_from = 0;
+
+	MemoryContextReset(ledger->deal_context);
+	old = MemoryContextSwitchTo(ledger->deal_context);
+	read_stored(ledger, deal_id);
+	for (int i = 0; i < nfindings; i++)
+	{
+		const Finding *finding = &findings[i];
+
+		if (finding->due_at != INSTANT_NEVER && finding->due_at > finding->arose_at)
+			differs |= compare_deadline(ledger, deal_id, finding, &deadlines_from, collect);
+		if (finding->breached_at != INSTANT_NEVER)
+			differs |= compare_violation(ledger, deal_id, finding, &violations_from, collect);
+	}
+	differs |= compare_left_over(ledger, deal_id, collect);
+	if (ledger->stored_moment != next_at)
+	{
+		differs = true;
+		if (collect)
+			change_moment(ledger, deal_id, next_at);
+	}
+	if (collect)
+		ledger->changes.counts.deals++;
+	if (collect && differs)
+		ledger->changes.counts.changed++;
+	MemoryContextSwitchTo(old);
+	return differs;
+}
+
+bool
+ledger_close_deal(Ledger *ledger, int64 deal_id, instant at)
+{
+	MemoryContext old;
+	bool		differs = false;
+
+	MemoryContextReset(ledger->deal_context);
+	old = MemoryContextSwitchTo(ledger->deal_context);
+	read_stored(ledger, deal_id);
+	for (int i = 0; i < ledger->stored_deadlines.n; i++)
+	{
+		StoredRow	row = ledger->stored_deadlines.rows[i];
+
+		if (strcmp(row.word, "pending") != 0 && strcmp(row.word, "warned") != 0)
+			continue;
+		row.word = ledger_state(STATE_CANCELLED);
+		row.ended_at = at;
+		change_deadline(ledger, deal_id, &row);
+		differs = true;
+	}
+	if (ledger->stored_moment != INSTANT_NEVER)
+	{
+		change_moment(ledger, deal_id, INSTANT_NEVER);
+		differs = true;
+	}
+	if (differs)
+		ledger->changes.counts.changed++;
+	MemoryContextSwitchTo(old);
+	return differs;
+}

@@ -1,0 +1,171 @@
+/*-------------------------------------------------------------------------
+ *
+ * locks.c
+ *	  Locking deals, so that findings and columns are written by one at a time.
+ *
+ * The protocol.  Whoever writes findings about a deal, or sets its columns by
+ * its events, first locks its row FOR NO KEY UPDATE, which foreign keys to it
+ * do not mind, and then reads its facts by the latest snapshot.  So the second
+ * of two transactions that both add facts to a deal sees those of the first
+ * (hazards G1).  Deals are locked in order of their keys, all of an account at
+ * once, so that two who lock many do not wait for each other in a circle (G2).
+ *
+ * A deal that is not there has no row to lock, yet an event of it may be
+ * stored in one transaction while another inserts the deal.  Both lock its key
+ * instead: one of KEY_LOCKS advisory locks for the account, taken in order of
+ * their numbers before any row.  Few locks for many keys, since a first load
+ * inserts more deals than the lock table holds; two keys that share a lock
+ * only wait for each other.  The inserter takes it when he judges: by then his
+ * row is there, and he sees the other's event or the other sees his deal.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "locks.h"
+#include "tables.h"
+
+#define KEY_LOCKS		256
+
+/* Tells our advisory locks from users' ones, whose field 4 is 1 or 2. */
+#define KEY_LOCK_CLASS	0x5243
+
+static Statement lock_rows = {
+	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
+	" order by account_id, id for no key update",
+	2, {INT8OID, INT8ARRAYOID}
+};
+static Statement lock_free_rows = {
+	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
+	" order by account_id, id for no key update skip locked",
+	2, {INT8OID, INT8ARRAYOID}
+};
+static Statement find_rows = {
+	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
+	" order by account_id, id",
+	2, {INT8OID, INT8ARRAYOID}
+};
+
+/*
+ * Runs a statement that answers with ids and marks the deals that it names.
+ * Where only is given, the others are not asked for, nor their marks changed.
+ */
+static void
+mark(Statement *statement, int64 account_id, const DealRef *deals, int n,
+	 const bool *only, bool *marks)
+{
+	int64	   *ids = palloc(n * sizeof(int64));
+	Datum		args[2];
+	int			count = 0;
+	int			k = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (only != NULL && !only[i])
+			continue;
+		ids[count++] = deals[i].id;
+		marks[i] = false;
+	}
+	if (count > 0)
+	{
+		args[0] = Int64GetDatum(account_id);
+		args[1] = tables_ids(ids, count);
+		(void) statement_write(statement, args);
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			bool		isnull;
+			int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
+														 SPI_tuptable->tupdesc, 1, &isnull));
+
+			while (k < n && deals[k].id < id)
+				k++;
+			if (k < n && deals[k].id == id)
+				marks[k] = true;
+		}
+		SPI_freetuptable(SPI_tuptable);
+		pfree(DatumGetPointer(args[1]));
+	}
+	pfree(ids);
+}
+
+/* Locks the keys of deals that are not there, or only by us; whether there are any. */
+static bool
+lock_keys(int64 account_id, const DealRef *deals, int n, const bool *exists)
+{
+	bool		wanted[KEY_LOCKS] = {false};
+	bool		any = false;
+
+	for (int i = 0; i < n; i++)
+		if (!exists[i] || deals[i].inserted)
+		{
+			wanted[hash_bytes((const unsigned char *) &deals[i].id, sizeof(int64)) % KEY_LOCKS] = true;
+			any = true;
+		}
+	for (int i = 0; i < KEY_LOCKS; i++)
+	{
+		LOCKTAG		tag;
+
+		if (!wanted[i])
+			continue;
+		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
+							 hash_bytes((const unsigned char *) &account_id, sizeof(int64)),
+							 i, KEY_LOCK_CLASS);
+		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	}
+	return any;
+}
+
+int
+locks_take(int64 account_id, DealRef *deals, int n, bool skip)
+{
+	bool	   *exists = palloc(n * sizeof(bool) + 1);
+	bool	   *lock = palloc(n * sizeof(bool) + 1);
+	bool	   *locked = palloc(n * sizeof(bool) + 1);
+	int			kept = 0;
+
+	mark(&find_rows, account_id, deals, n, NULL, exists);
+	if (lock_keys(account_id, deals, n, exists))
+	{
+		/* who held the key may have brought the deal */
+		mark(&find_rows, account_id, deals, n, NULL, exists);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		/* a row that only we see is ours already */
+		lock[i] = exists[i] && !deals[i].inserted;
+		locked[i] = !lock[i];
+	}
+	mark(skip ? &lock_free_rows : &lock_rows, account_id, deals, n, lock, locked);
+	for (int i = 0; i < n; i++)
+	{
+		deals[i].exists = exists[i];
+		if (lock[i] && !locked[i])
+		{
+			if (skip)
+				continue;
+			deals[i].exists = false;	/* deleted while we waited */
+		}
+		deals[kept++] = deals[i];
+	}
+	pfree(exists);
+	pfree(lock);
+	pfree(locked);
+	return kept;
+}
+
+void
+locks_take_rows(int64 account_id, const int64 *ids, int n)
+{
+	Datum		args[2] = {Int64GetDatum(account_id), tables_ids(ids, n)};
+
+	(void) statement_write(&lock_rows, args);
+	SPI_freetuptable(SPI_tuptable);
+	pfree(DatumGetPointer(args[1]));
+}

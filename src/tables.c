@@ -1,0 +1,258 @@
+/*-------------------------------------------------------------------------
+ *
+ * tables.c
+ *	  Acting on regcrm's tables: as their owner, with pinned names, in bulk.
+ *
+ * Facts, rules and findings are ordinary tables of the user (DESIGN section
+ * 3).  What a trigger or the clock does there must not depend on who happens
+ * to write: not on his privileges, not on row security, not on his
+ * search_path.  So everything is done between tables_enter() and
+ * tables_leave(): as the owner of regcrm.deal, as ri_triggers.c acts as the
+ * owner of the table it checks, and with a search_path that holds pg_catalog
+ * only, so that operators in our statements are the server's.
+ *
+ * Nothing need be undone after an error: the (sub)transaction's abort puts
+ * user and settings back (AbortTransaction, AbortSubTransaction).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "tables.h"
+
+#define PINNED_PATH "pg_catalog, pg_temp"
+
+static Oid	table_owner(Oid relid);
+
+void
+tables_enter(TablesScope *scope, bool as_owner)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
+	if (as_owner)
+	{
+		Oid			owner = table_owner(tables_find("deal"));
+
+		/* As ri_PerformCheck: the owner's own forced row security is his affair. */
+		SetUserIdAndSecContext(owner, scope->sec_context |
+							   SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_NOFORCE_RLS);
+	}
+	scope->guc_level = NewGUCNestLevel();
+	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
+		(void) set_config_option("search_path", PINNED_PATH, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+tables_leave(const TablesScope *scope)
+{
+	AtEOXact_GUC(true, scope->guc_level);
+	SetUserIdAndSecContext(scope->user, scope->sec_context);
+}
+
+Oid
+tables_find(const char *name)
+{
+	Oid			schema = get_namespace_oid(REGCRM_SCHEMA, true);
+	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", REGCRM_SCHEMA, name),
+				 errhint("Run regcrm.setup().")));
+	return relid;
+}
+
+static Oid
+table_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+Oid
+tables_stage_type(void)
+{
+	Oid			schema = get_namespace_oid(REGCRM_SCHEMA, false);
+	Oid			type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									   PointerGetDatum("stage"),
+									   ObjectIdGetDatum(schema));
+
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("type \"%s.stage\" does not exist", REGCRM_SCHEMA),
+				 errhint("Run CREATE EXTENSION regcrm, then regcrm.setup().")));
+	return type;
+}
+
+Oid
+tables_stage_array(void)
+{
+	return get_array_type(tables_stage_type());
+}
+
+/*
+ * The statement's plan, made and kept at the first call.  DROP and CREATE
+ * EXTENSION in one session give the type stage another OID; the plan is then
+ * made anew.  Other changes of the tables the plan cache sees by itself.
+ */
+SPIPlanPtr
+statement_plan(Statement *statement)
+{
+	Oid			stage_type = tables_stage_type();
+	Oid			args[STATEMENT_ARGS_MAX];
+	SPIPlanPtr	plan;
+
+	if (statement->plan != NULL && statement->stage_type == stage_type)
+		return statement->plan;
+
+	for (int i = 0; i < statement->nargs; i++)
+	{
+		args[i] = statement->args[i];
+		if (args[i] == ARG_STAGE)
+			args[i] = stage_type;
+		else if (args[i] == ARG_STAGES)
+			args[i] = get_array_type(stage_type);
+	}
+	if (statement->plan != NULL)
+	{
+		plan = statement->plan;
+		statement->plan = NULL;
+		SPI_freeplan(plan);
+	}
+	plan = SPI_prepare(statement->sql, statement->nargs, args);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+			 SPI_result_code_string(SPI_result));
+	SPI_keepplan(plan);
+	statement->stage_type = stage_type;
+	statement->plan = plan;
+	return plan;
+}
+
+void
+statement_run(Statement *statement, Datum *values)
+{
+	int			result = SPI_execute_plan(statement_plan(statement), values, NULL, true, 0);
+
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\": %s", statement->sql,
+			 SPI_result_code_string(result));
+}
+
+/*
+ * The snapshot is ri_triggers.c's (ri_PerformCheck): what others committed
+ * since this transaction began counts, or two transactions could each be right
+ * alone.  The rows concerned are locked before they are looked at.
+ */
+uint64
+statement_write(Statement *statement, Datum *values)
+{
+	SPIPlanPtr	plan = statement_plan(statement);
+	int			result = SPI_execute_snapshot(plan, values, NULL, GetLatestSnapshot(),
+											  InvalidSnapshot, false, true, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement->sql,
+			 SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+void
+bulk_add(BulkColumn *column, Datum value, bool isnull)
+{
+	if (column->n == column->room)
+	{
+		int			room = column->room ? column->room * 2 : 32;
+
+		if (column->values == NULL)
+		{
+			column->values = palloc(room * sizeof(Datum));
+			column->nulls = palloc(room * sizeof(bool));
+		}
+		else
+		{
+			column->values = repalloc_huge(column->values, room * sizeof(Datum));
+			column->nulls = repalloc_huge(column->nulls, room * sizeof(bool));
+		}
+		column->room = room;
+	}
+	column->values[column->n] = value;
+	column->nulls[column->n++] = isnull;
+}
+
+void
+bulk_add_text(BulkColumn *column, const char *text)
+{
+	bulk_add(column, text ? CStringGetTextDatum(text) : (Datum) 0, text == NULL);
+}
+
+void
+bulk_add_instant(BulkColumn *column, instant at)
+{
+	bulk_add(column, TimestampTzGetDatum(at),
+			 at == INSTANT_NEVER || at == INSTANT_EVER);
+}
+
+Datum
+bulk_array(const BulkColumn *column)
+{
+	Oid			type = column->type == ARG_STAGE ? tables_stage_type() : column->type;
+	int			dims[1] = {column->n};
+	int			lbs[1] = {1};
+	int16		len;
+	bool		byval;
+	char		align;
+
+	if (column->n == 0)
+		return PointerGetDatum(construct_empty_array(type));
+	get_typlenbyvalalign(type, &len, &byval, &align);
+	return PointerGetDatum(construct_md_array(column->values, column->nulls, 1,
+											  dims, lbs, type, len, byval, align));
+}
+
+Datum
+tables_ids(const int64 *ids, int n)
+{
+	BulkColumn	column = {.type = INT8OID};
+
+	for (int i = 0; i < n; i++)
+		bulk_add(&column, Int64GetDatum(ids[i]), false);
+	return bulk_array(&column);
+}
+
+static void *
+memory_grow(void *self, void *old, size_t size)
+{
+	if (old == NULL)
+		return MemoryContextAllocHuge((MemoryContext) self, size);
+	return repalloc_huge(old, size);
+}
+
+Memory
+tables_memory(MemoryContext context)
+{
+	Memory		memory = {memory_grow, context};
+
+	return memory;
+}

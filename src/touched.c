@@ -1,0 +1,285 @@
+/*-------------------------------------------------------------------------
+ *
+ * touched.c
+ *	  The deals that this transaction has touched.
+ *
+ * Triggers on the facts take note of deals here; a deferred trigger judges
+ * them all at once.  What was noted must follow savepoints (hazards G6): a
+ * deal touched in a subtransaction that is rolled back need not be judged, and
+ * one that was judged in it (SET CONSTRAINTS IMMEDIATE) must be judged again.
+ *
+ * So the notes are a log.  All that happens in a subtransaction, its committed
+ * children included, lies behind the place where the log ended when it began:
+ * rolling it back cuts the log off there, and nothing else need be done, on
+ * commit nothing at all.  There are three kinds of notes:
+ *
+ *	TOUCH	a fact of a deal was written
+ *	QUEUE	a deferred trigger event was queued, which will judge
+ *	JUDGED	it fired: what stands before was judged
+ *
+ * The server treats its queue of deferred events in the same way: events
+ * queued in a subtransaction vanish with it, and those fired in it are to be
+ * fired again (AfterTriggerEndSubXact).  So the last QUEUE standing behind the
+ * last JUDGED always means an event that is really there.
+ *
+ * A deal is noted once for each mode and role, as long as its note stands; a
+ * hash table finds it.  Its entries may point at notes that were cut off, so
+ * what they point at is checked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+
+#include "touched.h"
+
+typedef enum NoteKind
+{
+	NOTE_TOUCH, NOTE_QUEUE, NOTE_JUDGED
+} NoteKind;
+
+/* What makes two touches the same note. */
+typedef struct TouchKey
+{
+	int64		account_id;
+	int64		deal_id;
+	Oid			role;
+	uint16		mode;
+	uint16		inserted;
+} TouchKey;
+
+typedef struct Note
+{
+	TouchKey	touch;
+	int32		kind;
+	int32		last_queue;		/* of the notes up to this one; -1 = none */
+	int32		last_judged;
+} Note;
+
+typedef struct TouchEntry
+{
+	TouchKey	key;			/* first: the hash key */
+	int32		note;
+} TouchEntry;
+
+/* Where the log ended when a subtransaction began. */
+typedef struct Start
+{
+	SubTransactionId subid;
+	int32		length;
+} Start;
+
+/* All in TopTransactionContext, gone with the transaction. */
+static Note *notes = NULL;
+static int32 nnotes = 0;
+static int32 room_notes = 0;
+static HTAB *entries = NULL;
+static Start *starts = NULL;
+static int	nstarts = 0;
+static int	room_starts = 0;
+
+static void
+forget(void)
+{
+	notes = NULL;
+	nnotes = room_notes = 0;
+	entries = NULL;
+	starts = NULL;
+	nstarts = room_starts = 0;
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+		forget();
+}
+
+/* A subtransaction begins: remember the log's length, unless it is 0. */
+static void
+begin_subtransaction(SubTransactionId subid)
+{
+	if (nnotes == 0)
+		return;
+	if (nstarts == room_starts)
+	{
+		room_starts = room_starts ? room_starts * 2 : 16;
+		starts = starts ? repalloc(starts, room_starts * sizeof(Start)) :
+			MemoryContextAlloc(TopTransactionContext, room_starts * sizeof(Start));
+	}
+	starts[nstarts].subid = subid;
+	starts[nstarts++].length = nnotes;
+}
+
+static void
+at_subtransaction(SubXactEvent event, SubTransactionId subid,
+				  SubTransactionId parent, void *arg)
+{
+	int32		length = 0;		/* nothing was noted when it began */
+
+	if (event == SUBXACT_EVENT_START_SUB)
+		begin_subtransaction(subid);
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	if (nstarts > 0 && starts[nstarts - 1].subid == subid)
+		length = starts[--nstarts].length;
+	if (event == SUBXACT_EVENT_ABORT_SUB && length < nnotes)
+		nnotes = length;
+}
+
+void
+touched_init(void)
+{
+	RegisterXactCallback(at_end_of_transaction, NULL);
+	RegisterSubXactCallback(at_subtransaction, NULL);
+}
+
+static int32
+last_queue(void)
+{
+	return nnotes > 0 ? notes[nnotes - 1].last_queue : -1;
+}
+
+static int32
+last_judged(void)
+{
+	return nnotes > 0 ? notes[nnotes - 1].last_judged : -1;
+}
+
+static Note *
+add_note(NoteKind kind)
+{
+	int32		queued = last_queue();
+	int32		judged = last_judged();
+	Note	   *note;
+
+	if (nnotes == room_notes)
+	{
+		if (nnotes > PG_INT32_MAX / 2)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("too many deals were written in one transaction"),
+					 errhint("Load them in several transactions, or with regcrm.mode off and regcrm.rejudge() afterwards.")));
+		room_notes = room_notes ? room_notes * 2 : 64;
+		notes = notes ? repalloc_huge(notes, room_notes * sizeof(Note)) :
+			MemoryContextAlloc(TopTransactionContext, room_notes * sizeof(Note));
+	}
+	note = &notes[nnotes];
+	memset(note, 0, sizeof(*note));
+	note->kind = kind;
+	note->last_queue = kind == NOTE_QUEUE ? nnotes : queued;
+	note->last_judged = kind == NOTE_JUDGED ? nnotes : judged;
+	nnotes++;
+	return note;
+}
+
+static void
+make_entries(void)
+{
+	HASHCTL		info = {0};
+
+	info.keysize = sizeof(TouchKey);
+	info.entrysize = sizeof(TouchEntry);
+	info.hcxt = TopTransactionContext;
+	entries = hash_create("regcrm deals touched", 256, &info,
+						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+void
+touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted)
+{
+	TouchKey	key;
+	TouchEntry *entry;
+	bool		found;
+
+	memset(&key, 0, sizeof(key));
+	key.account_id = account_id;
+	key.deal_id = deal_id;
+	key.role = GetUserId();
+	key.mode = (uint16) mode;
+	key.inserted = inserted;
+	if (entries == NULL)
+		make_entries();
+	entry = hash_search(entries, &key, HASH_ENTER, &found);
+	if (found && entry->note < nnotes && entry->note > last_judged() &&
+		notes[entry->note].kind == NOTE_TOUCH &&
+		memcmp(&notes[entry->note].touch, &key, sizeof(key)) == 0)
+		return;
+	entry->note = nnotes;
+	add_note(NOTE_TOUCH)->touch = key;
+}
+
+bool
+touched_is_queued(void)
+{
+	return last_queue() > last_judged();
+}
+
+bool
+touched_queue(void)
+{
+	if (touched_is_queued())
+		return false;
+	(void) add_note(NOTE_QUEUE);
+	return true;
+}
+
+static int
+compare_touched(const void *a, const void *b)
+{
+	const TouchedDeal *x = a;
+	const TouchedDeal *y = b;
+
+	if (x->account_id != y->account_id)
+		return x->account_id < y->account_id ? -1 : 1;
+	if (x->deal_id != y->deal_id)
+		return x->deal_id < y->deal_id ? -1 : 1;
+	return y->modes & TOUCH_ENFORCE ? (x->modes & TOUCH_ENFORCE ? 0 : 1) :
+		(x->modes & TOUCH_ENFORCE ? -1 : 0);
+}
+
+TouchedDeal *
+touched_take(int *n)
+{
+	TouchedDeal *deals = MemoryContextAllocHuge(CurrentMemoryContext,
+												(nnotes + 1) * sizeof(TouchedDeal));
+	int			count = 0;
+	int			kept = 0;
+
+	for (int32 i = last_judged() + 1; i < nnotes; i++)
+	{
+		const TouchKey *touch = &notes[i].touch;
+
+		if (notes[i].kind != NOTE_TOUCH)
+			continue;
+		deals[count++] = (TouchedDeal) {
+			.account_id = touch->account_id,
+			.deal_id = touch->deal_id,
+			.modes = touch->mode,
+			.inserted = touch->inserted != 0,
+			.role = touch->role,
+		};
+	}
+
+	qsort(deals, count, sizeof(TouchedDeal), compare_touched);
+	for (int i = 0; i < count; i++)
+	{
+		if (kept > 0 && deals[kept - 1].account_id == deals[i].account_id &&
+			deals[kept - 1].deal_id == deals[i].deal_id)
+		{
+			deals[kept - 1].modes |= deals[i].modes;
+			deals[kept - 1].inserted |= deals[i].inserted;
+		}
+		else
+			deals[kept++] = deals[i];
+	}
+	if (nnotes > 0)
+		(void) add_note(NOTE_JUDGED);
+	*n = kept;
+	return deals;
+}
