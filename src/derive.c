@@ -29,7 +29,6 @@
 
 #include "utils/builtins.h"
 
-#include "judge_int.h"
 #include "timeline_int.h"
 
 /* More facts than this in a deal's first instant are not puzzled out. */
@@ -242,10 +241,7 @@ stage_after(TimelineReader *reader, int nmoves)
 			facts[line.nfacts++].at = at_of(reader, &reader->raw[i]);
 		}
 	line.facts = facts;
-	judge->line = &line;
-	moves_collect(judge, INSTANT_NEVER);
-	judge->line = NULL;
-	return judge->nmoves > 0 ? judge->moves[judge->nmoves - 1].to : STAGE_NONE;
+	return judge_last_stage(judge, &line);
 }
 
 /*
@@ -614,5 +610,8 @@ derive_line(TimelineReader *reader)
 	put_in_order(reader, observed);
 	if (reader->flags & TIMELINE_COLUMNS)
 		derive_columns(reader);
+	/* a deal of a pipeline that nobody mapped is kept, not judged */
+	if (!reader->deal.in_regulation)
+		line->nfacts = 0;
 	reader->result.next_at = next_instant(reader);
 }

@@ -766,3 +766,12 @@ judge_deal(Judge *j, const Timeline *line, const Finding **findings)
 	*findings = j->findings;
 	return j->nfindings;
 }
+
+int
+judge_last_stage(Judge *j, const Timeline *line)
+{
+	j->line = line;
+	moves_collect(j, INSTANT_NEVER);
+	j->line = NULL;
+	return j->nmoves > 0 ? j->moves[j->nmoves - 1].to : STAGE_NONE;
+}

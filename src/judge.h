@@ -175,4 +175,10 @@ extern Judge *judge_create(const Regulation *regulation, const Memory *memory,
 extern int	judge_deal(Judge *judge, const Timeline *timeline,
 					   const Finding **findings);
 
+/*
+ * Where a timeline's moves leave the deal: chained, undone and skipped as the
+ * judge does it.  Nothing else of the timeline is looked at.
+ */
+extern int	judge_last_stage(Judge *judge, const Timeline *timeline);
+
 #endif							/* REGCRM_JUDGE_H */

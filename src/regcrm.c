@@ -34,7 +34,9 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "gate.h"
 #include "regcrm.h"
+#include "regulation.h"
 #include "stage.h"
 #include "worker.h"
 #include "workhours.h"
@@ -95,10 +97,6 @@ static const struct config_enum_entry mode_options[] = {
 /* True while _PG_init defines the settings, which applies values set before. */
 static bool loading;
 
-/* Weak, so that a build without these rooms can try the others. */
-extern void regulation_init(void) __attribute__((weak));
-extern void gate_init(void) __attribute__((weak));
-
 extern PGDLLEXPORT void _PG_init(void);
 
 static void define_settings(void);
@@ -115,10 +113,8 @@ _PG_init(void)
 
 	stage_init();
 	workhours_init();
-	if (regulation_init)
-		regulation_init();
-	if (gate_init)
-		gate_init();
+	regulation_init();
+	gate_init();
 
 	/* pg_upgrade starts servers whose catalogs are half restored. */
 	if (!IsBinaryUpgrade)

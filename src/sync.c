@@ -273,6 +273,13 @@ is_good_unix(double seconds)
 	return seconds > 0 && seconds < 253402300800.0; /* the year 10000 */
 }
 
+/* Requests sent in a pass; none where it did not get so far. */
+static int64
+requests_of(const Pass *pass)
+{
+	return pass->api == NULL ? 0 : amo_requests(pass->api);
+}
+
 /* Waiting times must not make all clients come back at once. */
 static double
 jitter(void)
@@ -558,7 +565,7 @@ step_save_cursor(void *arg)
 {
 	CursorStep *step = arg;
 	const Cursor *cursor = step->cursor;
-	int64		requests = amo_requests(step->pass->api);
+	int64		requests = requests_of(step->pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Datum		values[8];
 	char		nulls[8];
@@ -1224,7 +1231,7 @@ step_failed(void *arg)
 {
 	FailStep   *step = arg;
 	Pass	   *pass = step->pass;
-	int64		requests = amo_requests(pass->api);
+	int64		requests = requests_of(pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TEXTOID, FLOAT8OID, FLOAT8OID, FLOAT8OID, INT8OID, FLOAT8OID};
 	Datum		values[8];
 
@@ -1276,7 +1283,7 @@ note_failure(Pass *pass, const char *entity, bool is_account)
 	ErrorData  *error = work_transaction(pass->in_call, step_failed, &step);
 
 	if (error == NULL)
-		pass->counted_requests = amo_requests(pass->api);
+		pass->counted_requests = requests_of(pass);
 	else
 		ereport(LOG,
 				(errmsg("could not write down a failure of the sync of account " INT64_FORMAT ": %s",
@@ -1421,7 +1428,7 @@ run_feed(Pass *pass, const Feed *feed)
 		}
 		unreadable = 0;
 		pages++;
-		pass->counted_requests = amo_requests(pass->api);
+		pass->counted_requests = requests_of(pass);
 		pass->rows += step.cursor.rows;
 		pass->quarantined += step.quarantined;
 		tell_progress(pass, feed, &cursor);
@@ -1626,7 +1633,7 @@ take_account(Pass *pass, const IdentityStep *identity)
 	}
 	pass->pages++;
 	pass->rows++;
-	pass->counted_requests = amo_requests(pass->api);
+	pass->counted_requests = requests_of(pass);
 }
 
 typedef struct AdvanceStep
@@ -1681,7 +1688,7 @@ static void
 step_passed(void *arg)
 {
 	Pass	   *pass = arg;
-	int64		requests = amo_requests(pass->api);
+	int64		requests = requests_of(pass);
 	const Oid	types[] = {INT8OID, TEXTOID, INT8OID};
 	Datum		values[3];
 
@@ -1843,7 +1850,7 @@ run_pass(Pass *pass)
 			trouble_by_error(pass, error);
 			return false;
 		}
-		pass->counted_requests = amo_requests(pass->api);
+		pass->counted_requests = requests_of(pass);
 		return true;
 	}
 	if (pass->trouble != TROUBLE_NONE)
@@ -1960,8 +1967,7 @@ worker_pass(int64 account_id)
 		FlushErrorState();
 		MemoryContextSwitchTo(pass->context);
 		trouble_by_error(pass, error);
-		if (pass->api != NULL)
-			note_failure(pass, PASS_ENTITY, true);
+		note_failure(pass, PASS_ENTITY, true);
 		ereport(LOG,
 				(errmsg("sync of account " INT64_FORMAT " failed: %s", account_id, pass->reason)));
 		MemoryContextSwitchTo(round);
@@ -2367,7 +2373,7 @@ connect_account(Pass *pass, const char *origin, const char *code,
 	registration.identity = &identity;
 	registration.provisional = pass->account_id;
 	registration.origin = origin;
-	registration.requests = amo_requests(pass->api);
+	registration.requests = requests_of(pass);
 	error = work_transaction(true, step_register, &registration);
 	if (error != NULL)
 		ReThrowError(error);

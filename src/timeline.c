@@ -46,7 +46,7 @@
 	"select id, stage, manager_id, created_at, updated_at," \
 	" coalesce(deleted_at, case when is_deleted then coalesce(updated_at, created_at) end)," \
 	" lead_date, reason, pause_reason, meeting_at, return_on, agreed_at, signed_at," \
-	" paid_at, skip_task_check"
+	" paid_at, skip_task_check, in_regulation"
 #define DEAL_CUSTOM \
 	", (select array_agg(d.custom ->> n.name order by n.place)" \
 	" from unnest($3::text[]) with ordinality n(name, place))"
@@ -63,7 +63,7 @@ enum
 {
 	DEAL_ID, DEAL_STAGE, DEAL_MANAGER_ID, DEAL_CREATED_AT, DEAL_UPDATED_AT,
 	DEAL_DELETED_AT, DEAL_FIRST_FIELD,
-	DEAL_CUSTOM_VALUES = DEAL_FIRST_FIELD + FIELD_COLUMNS
+	DEAL_IN_REGULATION = DEAL_FIRST_FIELD + FIELD_COLUMNS, DEAL_CUSTOM_VALUES
 };
 
 enum
@@ -544,6 +544,7 @@ read_deal(TimelineReader *reader)
 	deal->created_at = instant_of(deals, DEAL_CREATED_AT, INSTANT_EVER);
 	deal->updated_at = instant_of(deals, DEAL_UPDATED_AT, INSTANT_EVER);
 	deal->deleted_at = instant_of(deals, DEAL_DELETED_AT, INSTANT_NEVER);
+	deal->in_regulation = flag_of(deals, DEAL_IN_REGULATION);
 
 	if (reader->nslots > FIELD_COLUMNS && !deals->nulls[DEAL_CUSTOM_VALUES])
 		deconstruct_array(DatumGetArrayTypeP(deals->values[DEAL_CUSTOM_VALUES]),

@@ -49,6 +49,7 @@ typedef struct DealRow
 	instant		created_at;
 	instant		updated_at;		/* INSTANT_EVER = null */
 	instant		deleted_at;		/* INSTANT_NEVER = it is there */
+	bool		in_regulation;	/* else it is kept, not judged */
 } DealRow;
 
 typedef struct TimelineReader

@@ -5,8 +5,8 @@
  *
  * Processes.
  * - With the library in shared_preload_libraries the postmaster starts one
- *	 launcher.  It connects to no database; for each database in
- *	 regcrm.databases it keeps a sync worker and a clock worker running, starts
+ *	 launcher.  It is in no database and sees only which there are; for each one
+ *	 in regcrm.databases it keeps a sync worker and a clock worker running, starts
  *	 again the ones that ended, waiting longer each time, and stops those whose
  *	 database has left the list.
  * - Without preloading, regcrm.start_workers() starts the two for its own
@@ -48,6 +48,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -179,7 +180,7 @@ worker_init(void)
 	shmem_startup_hook = startup_shmem;
 
 	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = 5;
 	strlcpy(worker.bgw_library_name, "regcrm", sizeof(worker.bgw_library_name));
@@ -242,6 +243,9 @@ regcrm_launcher_main(Datum main_arg)
 	before_shmem_exit(leave_launcher, (Datum) 0);
 	BackgroundWorkerUnblockSignals();
 
+	/* Into no database: enough to look into pg_database. */
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
 	context = AllocSetContextCreate(TopMemoryContext, "regcrm launcher", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
@@ -255,6 +259,32 @@ regcrm_launcher_main(Datum main_arg)
 		MemoryContextReset(context);
 		worker_sleep(RESTART_FIRST_MS);
 	}
+}
+
+/*
+ * The names of a list whose database is there.  A worker for one that is not
+ * would only fill the log.
+ */
+static List *
+existing_databases(List *names)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *existing = NIL;
+	ListCell   *cell;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	foreach(cell, names)
+	{
+		bool		there = OidIsValid(get_database_oid(lfirst(cell), true));
+
+		MemoryContextSwitchTo(context);
+		if (there)
+			existing = lappend(existing, lfirst(cell));
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return existing;
 }
 
 /*
@@ -281,7 +311,9 @@ launch_workers(void)
 		return;
 	}
 
-	/* Who has left the list? */
+	names = existing_databases(names);
+
+	/* Who has left the list, or is gone? */
 	for (int i = 0; i < lengthof(worker_table->slots); i++)
 	{
 		WorkerSlot *slot = &worker_table->slots[i];

@@ -17,7 +17,8 @@ FROM (SELECT p.oid::regprocedure::text AS function, p.oid, coalesce(t.tgrelid, 0
 		-- a trigger function that no table uses has nothing to be checked against
 		AND (p.prorettype <> 'trigger'::regtype OR t.tgrelid IS NOT NULL)) f
 LEFT JOIN LATERAL plpgsql_check_function(f.oid, f.relid, performance_warnings => false, extra_warnings => false,
-		other_warnings => false, fatal_errors => false) WITH ORDINALITY AS c(line, n) ON true
+		other_warnings => false, fatal_errors => false,
+		oldtable => CASE WHEN f.relid <> 0 THEN 'old_rows' END, newtable => CASE WHEN f.relid <> 0 THEN 'new_rows' END) WITH ORDINALITY AS c(line, n) ON true
 GROUP BY f.function;
 
 SELECT CASE WHEN lines ~ '^error|\nerror' THEN 'not ok ' ELSE 'ok ' END || row_number() OVER (ORDER BY function)
