@@ -47,8 +47,13 @@ SCRIPT_PARTS = $(sort $(wildcard ext/[0-9]*.sql))
 DATA_built = regcrm--$(EXTVERSION).sql
 DATA = $(wildcard regcrm--*--*.sql)
 
-REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+# For "make installcheck" against an installation; "make check" needs none.
+REGRESS := $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 REGRESS_OPTS = --inputdir=. --outputdir=. --no-locale --encoding=UTF8
+ISOLATION := $(patsubst specs/%.spec,%,$(sort $(wildcard specs/*.spec)))
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS = -I test/t
 EXTRA_CLEAN = tmp_check
 
 WERROR ?= -Werror

@@ -30,7 +30,10 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 		WHEN 'action' THEN CASE code
 			WHEN 'reject' THEN 'запись в базу отклоняется' WHEN 'record' THEN 'записывается' END
 		WHEN 'event' THEN CASE code
-			WHEN 'call_in' THEN 'звонок клиента' WHEN 'call_out' THEN 'звонок клиенту' WHEN 'message_out' THEN 'сообщение клиенту' END
+			WHEN 'stage' THEN 'переход' WHEN 'call_in' THEN 'звонок клиента' WHEN 'call_out' THEN 'звонок клиенту'
+			WHEN 'message_in' THEN 'сообщение клиента' WHEN 'message_out' THEN 'сообщение клиенту' WHEN 'request' THEN 'новая заявка клиента'
+			WHEN 'visit' THEN 'визит клиента' WHEN 'scenario' THEN 'сценарий' WHEN 'comment' THEN 'комментарий' WHEN 'field' THEN 'поле'
+			WHEN 'responsible' THEN 'смена ответственного' WHEN 'robot' THEN 'действие робота' WHEN 'verdict' THEN 'оценка' END
 		WHEN 'task' THEN CASE code
 			WHEN 'process_request' THEN 'Обработать заявку' WHEN 'callback' THEN 'Перезвонить' WHEN 'meeting_control' THEN 'Контроль встречи'
 			WHEN 'contract_control' THEN 'Контроль договора' WHEN 'other' THEN 'задача' END
@@ -52,6 +55,19 @@ CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	);
 COMMENT ON FUNCTION regcrm.duration_text(interval) IS
 	'A duration for people, in Russian: days of 24 hours, hours and minutes, or seconds where it is under a minute.';
+
+CREATE FUNCTION regcrm.event_text(kind text, by_bot boolean, answered boolean, duration interval, name text, value text, why text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN concat_ws(' ',
+		regcrm.label('event', kind),
+		CASE WHEN kind IN ('scenario', 'field') THEN '«' || name || '»' END,
+		CASE WHEN kind = 'field' THEN COALESCE('= ' || value, 'очищено') END,
+		CASE WHEN kind = 'verdict' THEN concat_ws(': ', CASE value WHEN 'pass' THEN 'соблюдено' WHEN 'fail' THEN 'не соблюдено' END, why) END,
+		CASE WHEN kind IN ('call_in', 'call_out') AND answered THEN regcrm.duration_text(duration)
+			WHEN kind IN ('call_in', 'call_out') AND NOT answered THEN 'без ответа' END,
+		CASE WHEN by_bot AND kind <> 'robot' THEN '(робот)' END);
+COMMENT ON FUNCTION regcrm.event_text(text, boolean, boolean, interval, text, text, text) IS
+	'An event in a few Russian words, without the text of messages. Arguments: its kind, by_bot, answered and duration; name = of its scenario or field; value; why = body of a verdict.';
 
 -- What the columns of the views mean.  A name means the same in every view; the
 -- few that do not stand as VIEW.COLUMN.
@@ -163,6 +179,7 @@ CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SET
 			('pipeline_name', 'Name of the pipeline.'),
 			('price', 'Budget of the deal, in the account''s currency.'),
 			('quarantined', 'Things that amoCRM sent, that nobody could read and that wait in quarantine.'),
+			('reason', 'What happened, readable, in the account''s time zone: the facts that began and ended it, without the text of messages.'),
 			('reached', 'Deals that have ever been in the stage.'),
 			('reached_share', 'Per cent of the deals that have ever been in the stage.'),
 			('regulation', 'Code of the regulation.'),
@@ -289,9 +306,32 @@ BEGIN
 			v.resolution,
 			regcrm.label('resolution', v.resolution) AS resolution_name,
 			x.late_until - v.breached_at AS late,
-			CASE WHEN r.clock = 'business' AND v.breached_at > a.calendar_from AND x.late_until < a.calendar_until
+			CASE WHEN r.clock = 'business' AND least(v.breached_at, x.late_until) > a.calendar_from AND greatest(v.breached_at, x.late_until) < a.calendar_until
 				THEN regcrm.business_time_between(v.breached_at, x.late_until, a.calendar, a.time_zone)
 			END AS late_business,
+			-- written out only where it is asked for
+			(SELECT concat_ws('; ',
+					CASE WHEN w.name IS NOT NULL
+						THEN concat_ws(' ', 'переход', 'из «' || f.name || '»', 'в «' || w.name || '»', to_char(v.arose_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS')) END,
+					regcrm.event_text(e.kind, e.by_bot, e.answered, e.duration, COALESCE(n.name, e.scenario, e.field), e.value, e.body)
+						|| to_char(e.at AT TIME ZONE a.time_zone, ' DD.MM.YYYY HH24:MI:SS'),
+					'задача «' || COALESCE(b.body, regcrm.label('task', b.kind), b.kind) || '» на ' || to_char(b.due_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS'),
+					CASE WHEN w.name IS NULL AND e.id IS NULL AND v.breached_at > v.arose_at
+						THEN 'с ' || to_char(v.arose_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
+					CASE WHEN v.breached_at > v.arose_at
+						THEN 'срок ' || to_char(v.breached_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
+					'сделано ' || to_char(CASE v.resolution WHEN 'met' THEN v.resolved_at END AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') || COALESCE(': '
+						|| regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body), ''))
+				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer) i
+				LEFT JOIN regcrm.event e ON e.account_id = v.account_id AND e.id = i.event AND e.kind <> 'stage'
+				LEFT JOIN LATERAL (
+					SELECT c.name FROM regcrm.scenario c
+					WHERE c.regulation = a.regulation AND c.code = e.scenario AND c.valid @> e.at
+					LIMIT 1) AS n ON true
+				LEFT JOIN regcrm.task b ON b.account_id = v.account_id AND b.id = i.task
+				LEFT JOIN regcrm.event y ON y.account_id = v.account_id AND y.id = i.answer
+				LEFT JOIN regcrm.stage_def f ON f.stage = v.evidence->>'from'
+				LEFT JOIN regcrm.stage_def w ON w.stage = v.evidence->>'to') AS reason,
 			v.evidence::text AS evidence,
 			x.is_open,
 			v.waived_at IS NOT NULL AS is_waived,
@@ -568,9 +608,9 @@ BEGIN
 			e.kind AS first_touch_kind,
 			regcrm.label('event', e.kind) AS first_touch_name,
 			e.actor_id AS first_touch_by,
-			greatest(e.at, d.created_at) - d.created_at AS response,
-			CASE WHEN d.created_at > a.calendar_from AND e.at < a.calendar_until
-				THEN regcrm.business_time_between(d.created_at, greatest(e.at, d.created_at), a.calendar, a.time_zone)
+			e.counted_at - d.created_at AS response,
+			CASE WHEN least(d.created_at, e.counted_at) > a.calendar_from AND greatest(d.created_at, e.counted_at) < a.calendar_until
+				THEN regcrm.business_time_between(d.created_at, e.counted_at, a.calendar, a.time_zone)
 			END AS response_business,
 			CASE WHEN e.at IS NULL AND d.closed_at IS NULL THEN a.as_of - d.created_at END AS waiting_for
 		FROM regcrm.deal d
@@ -578,7 +618,8 @@ BEGIN
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
 		LEFT JOIN regcrm.regulation g ON g.code = a.regulation
 		LEFT JOIN LATERAL (
-			SELECT e.at, e.kind, e.actor_id
+			-- what came before the deal counts as at its creation
+			SELECT e.at, greatest(e.at, d.created_at) AS counted_at, e.kind, e.actor_id
 			FROM regcrm.event e
 			LEFT JOIN regcrm.manager w ON w.account_id = e.account_id AND w.id = e.actor_id
 			WHERE e.account_id = d.account_id AND e.deal_id = d.id
@@ -611,11 +652,11 @@ BEGIN
 			v.left_at,
 			v.left_for AS to_stage,
 			CASE WHEN isfinite(COALESCE(v.left_at, a.as_of)) THEN COALESCE(v.left_at, a.as_of) - v.entered_at END AS dwell,
-			CASE WHEN v.entered_at > a.calendar_from AND COALESCE(v.left_at, a.as_of) < a.calendar_until
+			CASE WHEN least(v.entered_at, COALESCE(v.left_at, a.as_of)) > a.calendar_from AND greatest(v.entered_at, COALESCE(v.left_at, a.as_of)) < a.calendar_until
 				THEN regcrm.business_time_between(v.entered_at, COALESCE(v.left_at, a.as_of), a.calendar, a.time_zone)
 			END AS dwell_business,
 			v.left_at IS NULL AS is_current,
-			COALESCE(v.left_for = v.came_from AND v.left_at - v.entered_at <= g.undo_window, false) AS is_slip
+			COALESCE(v.left_for = v.came_from AND v.left_at <= v.entered_at + g.undo_window, false) AS is_slip
 		FROM (
 			-- Where the deal was when it began: its first move tells, else where it is now.
 			-- Both halves begin at the account, so that a period reaches the index of (account_id, time).

@@ -18,37 +18,45 @@ comment on function regcrm.fold(text) is
 
 create function regcrm.json_unset(value jsonb) returns boolean
 	language sql immutable parallel safe
-	return value is null or value in ('null', '0', '"0"', '""', 'false', '[]', '{}');
+	return case jsonb_typeof(value)
+		when 'number' then value = '0'
+		when 'string' then value in ('""', '"0"')
+		when 'boolean' then value = 'false'
+		when 'array' then value = '[]'
+		when 'object' then value = '{}'
+		else true end;
 comment on function regcrm.json_unset(jsonb) is
 	'Whether a value says "nothing": missing, null, 0, empty text, false, or the [] and {} that stand for an empty object.';
 
 create function regcrm.json_number(value jsonb) returns numeric
 	language sql immutable parallel safe
-	return case
-		when jsonb_typeof(value) in ('number', 'string') and (value #>> '{}') ~ '^\s*[-+]?[0-9]{1,15}(\.[0-9]{0,15})?\s*$'
-			then (value #>> '{}')::numeric end;
+	return case jsonb_typeof(value)
+		when 'number' then case when abs(value::numeric) < 1e15 then value::numeric end
+		when 'string' then case when value #>> '{}' ~ '^\s*[-+]?[0-9]{1,15}(\.[0-9]{0,15})?\s*$' then (value #>> '{}')::numeric end end;
 comment on function regcrm.json_number(jsonb) is
 	'A number, or a text that is one; null for anything else and for numbers of more than 15 digits.';
 
 create function regcrm.json_whole(value jsonb) returns bigint
 	language sql immutable parallel safe
-	return case
-		when jsonb_typeof(value) in ('number', 'string') and (value #>> '{}') ~ '^\s*-?[0-9]{1,15}(\.0*)?\s*$'
-			then (value #>> '{}')::numeric::bigint end;
+	return case jsonb_typeof(value)
+		when 'number' then case when abs(value::numeric) < 1e15 and trunc(value::numeric) = value::numeric then value::bigint end
+		when 'string' then case when value #>> '{}' ~ '^\s*-?[0-9]{1,15}(\.0*)?\s*$' then (value #>> '{}')::numeric::bigint end end;
 comment on function regcrm.json_whole(jsonb) is
 	'A whole number, or a text that is one; null for anything else and for numbers of more than 15 digits.';
 
 create function regcrm.json_id(value jsonb) returns bigint
 	language sql immutable parallel safe
-	return case
-		when jsonb_typeof(value) in ('number', 'string') and (value #>> '{}') ~ '^\s*[0-9]{1,15}(\.0*)?\s*$'
-			then nullif((value #>> '{}')::numeric::bigint, 0) end;
+	return case jsonb_typeof(value)
+		when 'number' then case when value::numeric between 1 and 999999999999999 and trunc(value::numeric) = value::numeric then value::bigint end
+		when 'string' then case when value #>> '{}' ~ '^\s*[0-9]{1,15}(\.0*)?\s*$' then nullif((value #>> '{}')::numeric::bigint, 0) end end;
 comment on function regcrm.json_id(jsonb) is
 	'An id of amoCRM, a number or a text: from 1 to 999999999999999; null for anything else.';
 
 create function regcrm.json_time(value jsonb) returns timestamptz
 	language sql immutable parallel safe
-	return case when regcrm.json_whole(value) between 1 and 7258118399 then to_timestamp(regcrm.json_whole(value)) end;
+	return case jsonb_typeof(value)
+		when 'number' then case when value::numeric between 1 and 7258118399 then to_timestamp(trunc(value::numeric)::double precision) end
+		when 'string' then case when regcrm.json_whole(value) between 1 and 7258118399 then to_timestamp(regcrm.json_whole(value)) end end;
 comment on function regcrm.json_time(jsonb) is
 	'A moment given as Unix seconds, from 1970 to 2199; null for anything else. 0 and less mean that there is none.';
 
@@ -72,19 +80,24 @@ comment on function regcrm.json_list(jsonb) is
 
 create function regcrm.bad_whole(value jsonb) returns boolean
 	language sql immutable parallel safe
-	return not regcrm.json_unset(value) and regcrm.json_whole(value) is null;
+	return case jsonb_typeof(value)
+		when 'number' then abs(value::numeric) >= 1e15 or trunc(value::numeric) <> value::numeric
+		when 'string' then value <> '""' and value #>> '{}' !~ '^\s*-?[0-9]{1,15}(\.0*)?\s*$'
+		else not regcrm.json_unset(value) end;
 comment on function regcrm.bad_whole(jsonb) is
 	'Whether a value that may be missing is there and is no whole number.';
 
 create function regcrm.bad_time(value jsonb) returns boolean
 	language sql immutable parallel safe
-	return not regcrm.json_unset(value)
-		and (regcrm.json_whole(value) is null or regcrm.json_whole(value) > 7258118399);
+	return case jsonb_typeof(value)
+		when 'number' then value::numeric > 7258118399
+		when 'string' then value <> '""' and coalesce(regcrm.json_whole(value) > 7258118399, true)
+		else not regcrm.json_unset(value) end;
 comment on function regcrm.bad_time(jsonb) is
 	'Whether a time that may be missing is there and can''t be read. 0 and less mean missing.';
 
 create function regcrm.unreadable(key text, value jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case when value is null or value = 'null' then format('no %s', key)
 		else format('%s cannot be read: %s', key, left(value::text, 100)) end;
 comment on function regcrm.unreadable(text, jsonb) is
@@ -105,7 +118,7 @@ comment on function regcrm.merge_raw(jsonb, jsonb) is
 -- ---------------------------------------------------------------------------
 
 create function regcrm.lead_error(lead jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(lead) is distinct from 'object' then format('lead is no object: %s', left(lead::text, 100))
 		when regcrm.json_id(lead -> 'id') is null then regcrm.unreadable('id', lead -> 'id')
@@ -130,7 +143,7 @@ create function regcrm.lead_error(lead jsonb) returns text
 comment on function regcrm.lead_error(jsonb) is 'Why a lead can''t be read; null = it can.';
 
 create function regcrm.task_error(task jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(task) is distinct from 'object' then format('task is no object: %s', left(task::text, 100))
 		when regcrm.json_id(task -> 'id') is null then regcrm.unreadable('id', task -> 'id')
@@ -145,7 +158,7 @@ create function regcrm.task_error(task jsonb) returns text
 comment on function regcrm.task_error(jsonb) is 'Why a task can''t be read; null = it can.';
 
 create function regcrm.contact_error(contact jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(contact) is distinct from 'object' then format('contact is no object: %s', left(contact::text, 100))
 		when regcrm.json_id(contact -> 'id') is null then regcrm.unreadable('id', contact -> 'id')
@@ -155,7 +168,7 @@ create function regcrm.contact_error(contact jsonb) returns text
 comment on function regcrm.contact_error(jsonb) is 'Why a contact can''t be read; null = it can.';
 
 create function regcrm.note_error(note jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(note) is distinct from 'object' then format('note is no object: %s', left(note::text, 100))
 		when regcrm.json_id(note -> 'id') is null then regcrm.unreadable('id', note -> 'id')
@@ -174,7 +187,7 @@ create function regcrm.note_error(note jsonb) returns text
 comment on function regcrm.note_error(jsonb) is 'Why a note can''t be read; null = it can.';
 
 create function regcrm.named_error(what text, element jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(element) is distinct from 'object' then format('%s is no object: %s', what, left(element::text, 100))
 		when regcrm.json_id(element -> 'id') is null then regcrm.unreadable('id', element -> 'id')
@@ -219,7 +232,7 @@ comment on function regcrm.event_kind(text, text) is
 	'What an event of amoCRM is here: a kind of regcrm.event, other = kept in other_event, null = a type nobody knows. Arguments: type, type of entity.';
 
 create function regcrm.event_error(event jsonb) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return case
 		when jsonb_typeof(event) is distinct from 'object' then format('event is no object: %s', left(event::text, 100))
 		when regcrm.json_text(event -> 'id') is null or length(event ->> 'id') not between 1 and 100
@@ -410,8 +423,8 @@ create function regcrm.ingest_elements(for_account bigint, entity text, elements
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
 	set regcrm.ingesting = on
-	-- plans are made once and must not hang on statistics that a first load does not have
-	set plan_cache_mode = force_generic_plan
+	-- a plan kept from when the tables were empty would read them whole in a first load
+	set plan_cache_mode = force_custom_plan
 	set jit = off
 	as $$
 declare

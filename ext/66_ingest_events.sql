@@ -12,7 +12,7 @@ comment on function regcrm.event_number(text, text) is
 create function regcrm.read_events(for_account bigint, events jsonb[]) returns table (
 		id bigint, source_id text, deal_id bigint, contact_id bigint, talk_id bigint, at timestamptz, kind text, by_bot boolean, actor_id bigint,
 		from_stage regcrm.stage, to_stage regcrm.stage, channel text, scenario text, field text, value text, value_before text,
-		type text, entity_type text, entity_id bigint, author bigint, raw jsonb)
+		type text, entity_type text, entity_id bigint, author bigint, is_tick boolean, raw jsonb)
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
 	as $$
@@ -34,7 +34,7 @@ begin
 	changed as (
 		-- fields: which one, and what it holds
 		select h.source_id, coalesce(m.field, 'custom:' || f.field_id, case h.type when 'sale_field_changed' then 'price' else 'name' end) as field,
-			m.field as mapped,
+			m.field as mapped, coalesce(k.type, 'checkbox') = 'checkbox' and regcrm.column_kind(m.field) in ('moment', 'date') as is_tick,
 			case when f.field_id is null then coalesce(h.after #>> '{0,sale_field_value,sale}', h.after #>> '{0,name_field_value,name}')
 				else regcrm.field_text(m.field, k.type, regcrm.event_values_text(h.after, c.enums), zone, h.at) end as value,
 			case when f.field_id is null then coalesce(h.before #>> '{0,sale_field_value,sale}', h.before #>> '{0,name_field_value,name}')
@@ -66,7 +66,7 @@ begin
 		case when h.kind = 'field' then c.field end,
 		case h.kind when 'field' then c.value when 'responsible' then regcrm.json_id(h.after #> '{0,responsible_user,id}')::text end,
 		case h.kind when 'field' then c.value_before when 'responsible' then regcrm.json_id(h.before #> '{0,responsible_user,id}')::text end,
-		h.type, h.entity_type, h.entity_id, h.author, h.raw
+		h.type, h.entity_type, h.entity_id, h.author, coalesce(c.is_tick, false), h.raw
 	from happened h
 	left join changed c on c.source_id = h.source_id
 	left join regcrm.stage_map s_from on h.kind = 'stage' and s_from.account_id = for_account
@@ -174,8 +174,7 @@ begin
 		-- deals that an event tells something of which the lead itself does not
 		coalesce(array_agg(distinct r.deal_id) filter (where r.type in ('lead_deleted', 'lead_restored')
 			-- a checkbox that was ticked or cleared
-			or r.kind = 'field' and (regcrm.column_kind(r.field) = 'date'
-				or regcrm.column_kind(r.field) = 'moment' and (r.value is null or r.value = regcrm.moment_text(r.at)))
+			or r.is_tick
 			or r.kind = 'stage'), '{}'),
 		coalesce(array_agg(distinct r.entity_id) filter (where r.type in ('task_completed', 'task_deleted')), '{}'),
 		coalesce(array_agg(distinct r.contact_id) filter (where r.contact_id is not null), '{}'),

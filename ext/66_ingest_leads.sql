@@ -9,7 +9,7 @@
 -- and a corrected mapping needs no new page.
 
 create function regcrm.moment_text(at timestamptz) returns text
-	language sql immutable parallel safe
+	language sql stable parallel safe
 	return to_char(at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || '+00';
 comment on function regcrm.moment_text(timestamptz) is
 	'A moment as text, the same in every session.';
@@ -90,7 +90,7 @@ begin
 		end if;
 		return case kind
 			when 'moment' then coalesce(regcrm.moment_text(ticked_at), 'true')
-			when 'date' then coalesce((ticked_at at time zone zone)::date::text, 'true')
+			when 'date' then coalesce(to_char(ticked_at at time zone zone, 'YYYY-MM-DD'), 'true')
 			else 'true' end;
 	end if;
 
@@ -162,7 +162,7 @@ begin
 		from lead l
 		left join regcrm.loss_reason r on r.account_id = for_account and r.id = l.loss_reason_id
 		where l.loss_reason_id is not null),
-	mapped as (
+	mapped as materialized (
 		select h.lead_id, h.field_id, h.type, h.field_values, m.field,
 			case when m.field is not null then
 				coalesce(h.known_text, regcrm.field_text(m.field, h.type, regcrm.values_text(h.field_values), zone,
@@ -347,15 +347,18 @@ begin
 			from unnest(leads) with ordinality as e(lead, n)
 			where regcrm.json_time(e.lead -> 'created_at') is not null) l
 		order by l.id, l.at desc, l.n desc),
-	merged as materialized (
-		select i.id, d.raw as stored,
-			case
-				when d.raw is null then i.lead
-				when i.at >= coalesce(regcrm.json_time(d.raw -> 'updated_at'), regcrm.json_time(d.raw -> 'created_at'))
-					then regcrm.merge_raw(d.raw, i.lead)
-				else regcrm.merge_raw(i.lead, d.raw) end as raw
+	-- || makes a plain copy, which is then not decompressed again and again
+	stored as materialized (
+		select i.id, i.at, i.lead, d.raw || '{}' as raw, d.updated_at
 		from incoming i
-		left join regcrm.deal d on d.account_id = for_account and d.id = i.id)
+		left join regcrm.deal d on d.account_id = for_account and d.id = i.id),
+	merged as materialized (
+		select s.id, s.raw as stored,
+			case
+				when s.raw is null or s.raw = s.lead then s.lead
+				when s.at >= s.updated_at then regcrm.merge_raw(s.raw, s.lead)
+				else regcrm.merge_raw(s.lead, s.raw) end as raw
+		from stored s)
 	select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.raw) filter (where m.raw is distinct from m.stored), '{}')
 	into ids, changed
 	from merged m;
@@ -414,13 +417,13 @@ begin
 		select l.deal_id, l.contact_id, l.seen_at, l.is_main as was_main, l.deleted_at as was_deleted_at,
 			coalesce((
 				select bool_or(regcrm.json_true(k.value -> 'is_main'))
-				from jsonb_array_elements(regcrm.json_list(d.raw #> '{_embedded,contacts}')) k
+				from jsonb_array_elements(regcrm.json_list(s.shown)) k
 				where not l.is_company and jsonb_typeof(k.value) = 'object' and regcrm.json_id(k.value -> 'id') = l.contact_id), false) as is_main,
 			-- the lead lists its contacts, and this is none of them
 			case when jsonb_typeof(s.shown) = 'array'
 					and not s.shown @> jsonb_build_array(jsonb_build_object('id', l.contact_id))
 					and not s.shown @> jsonb_build_array(jsonb_build_object('id', l.contact_id::text))
-				then coalesce(regcrm.json_time(d.raw -> 'updated_at'), d.created_at) end as lead_lacks,
+				then d.updated_at end as lead_lacks,
 			case when jsonb_typeof(c.raw #> '{_embedded,leads}') = 'array'
 					and not (c.raw #> '{_embedded,leads}') @> jsonb_build_array(jsonb_build_object('id', l.deal_id))
 					and not (c.raw #> '{_embedded,leads}') @> jsonb_build_array(jsonb_build_object('id', l.deal_id::text))
@@ -429,7 +432,9 @@ begin
 		from link l
 		left join regcrm.deal d on d.account_id = for_account and d.id = l.deal_id
 		left join regcrm.contact c on c.account_id = for_account and c.id = l.contact_id and not l.is_company
-		cross join lateral (select d.raw #> array['_embedded', case when l.is_company then 'companies' else 'contacts' end]) as s(shown)
+		-- offset 0: taken out of the lead once
+		cross join lateral (
+			select d.raw -> '_embedded' -> case when l.is_company then 'companies' else 'contacts' end as shown offset 0) s
 		left join lateral (
 			select max(o.at) as at
 			from regcrm.other_event o

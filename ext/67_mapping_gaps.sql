@@ -294,6 +294,15 @@ create function regcrm.is_seen(token text, feeds text[]) returns boolean
 comment on function regcrm.is_seen(text, text[]) is
 	'Whether something connected can show a token or condition of a rule. Arguments: the token, the feeds that are connected.';
 
+create function regcrm.can_arise(expect text[], event text, by text, feeds text[]) returns boolean
+	language sql immutable parallel safe
+	return (event is null or regcrm.is_seen(event, feeds))
+		and (by is null or regcrm.is_seen(case by when 'task_due' then 'task' else 'field:' || by end, feeds))
+		and (cardinality(expect) = 0
+			or exists (select from unnest(expect) as e(token) where regcrm.is_seen(e.token, feeds)));
+comment on function regcrm.can_arise(text[], text, text, text[]) is
+	'Whether something connected can show what sets a rule in motion, and what would meet it. Arguments: expect, event and by of the rule, the feeds that are connected.';
+
 create function regcrm.setup_mapping_views() returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
@@ -325,20 +334,19 @@ begin
 		where a.known_until is not null or a.raw is not null
 			or exists (select from regcrm.pipeline p where p.account_id = a.id)),
 	rule as (
-		select a.id as account_id, r.code, r.expect,
+		select a.id as account_id, r.code, r.expect, r.event, r.by,
 			array(select f.feed from regcrm.feed f where f.account_id = a.id) as feeds
 		from synced a
-		join regcrm.rule r on r.regulation = a.regulation and r.enabled and r.valid @> now()
-		where cardinality(r.expect) > 0),
+		join regcrm.rule r on r.regulation = a.regulation and r.enabled and r.valid @> now()),
 	blind as (
-		select r.account_id, r.code, r.expect, r.feeds from rule r
-		where not exists (select from unnest(r.expect) as e(token) where regcrm.is_seen(e.token, r.feeds))),
+		select r.account_id, r.code, r.expect, r.event, r.by, r.feeds from rule r
+		where not regcrm.can_arise(r.expect, r.event, r.by, r.feeds)),
 	known_pipeline as (
 		select distinct m.account_id, m.pipeline_id from regcrm.stage_map m where m.stage is not null),
 	wanted as (
 		-- fields that rules name, and those with known names
 		select r.account_id, split_part(e.token, ':', 2) as field
-		from rule r cross join unnest(r.expect) as e(token)
+		from rule r cross join unnest(r.expect || r.event) as e(token)
 		where split_part(ltrim(e.token, '!'), ':', 1) in ('field', 'moment', 'passed', 'ahead', 'soon')
 		union select a.id, k.field from synced a cross join regcrm.known_fields() k)
 	-- stages of amoCRM in pipelines that the regulation speaks of
@@ -373,9 +381,7 @@ begin
 		(select string_agg(n.name, ', ' order by n.name) from regcrm.known_fields() n where n.field = w.field),
 		'No custom field holds it.',
 		array(select b.code from blind b
-			where b.account_id = w.account_id
-				and exists (select from unnest(b.expect) as e(token)
-					where not regcrm.is_seen(e.token, b.feeds) and regcrm.is_seen(e.token, b.feeds || ('field:' || w.field)))
+			where b.account_id = w.account_id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || ('field:' || w.field))
 			order by b.code),
 		'Name the field in amoCRM like this, or add its number to field_map; until then the rules named here do not arise.'
 	from wanted w
@@ -398,9 +404,7 @@ begin
 	select a.id, 'feed', f.feed, null,
 		case f.feed when 'messages' then 'No message has been seen: no messenger is connected.' else 'Not connected.' end,
 		array(select b.code from blind b
-			where b.account_id = a.id
-				and exists (select from unnest(b.expect) as e(token)
-					where not regcrm.is_seen(e.token, b.feeds) and regcrm.is_seen(e.token, b.feeds || f.feed))
+			where b.account_id = a.id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || f.feed)
 			order by b.code),
 		'The rules named here do not arise until it is.'
 	from synced a

@@ -24,7 +24,7 @@ SET regcrm.account_id = 'first';
 SET regcrm.account_id = '12 ';
 SET regcrm.account_id = '9223372036854775808';
 SET regcrm.requests_per_second = 0;
-SET regcrm.http_timeout = '1us';
+SET regcrm.http_timeout = 'long';
 SET regcrm.databases = 'a, b';
 SET regcrm.no_such_setting = 1;
 -- and what is

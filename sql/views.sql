@@ -66,7 +66,11 @@ SELECT regcrm.waive(9060, (SELECT id FROM regcrm.violation WHERE account_id = 90
 -- What went wrong.
 SELECT deal_id, rule, severity, severity_name, stage, manager_name, breached_at, is_open, is_waived, is_withdrawn
 	FROM regcrm.violations WHERE account_id = 9060 ORDER BY deal_id, breached_at, rule;
-SELECT * FROM regcrm.violations WHERE account_id = 9060 AND deal_id = 103 AND rule = 'NEW-1' \gx
+SELECT account_name, deal_id, deal_name, deal_url, pipeline_id, pipeline_name, rule, title, clause, form, basis, basis_name, duty_of, severity, severity_name,
+		stage, stage_name, manager_id, manager_name, manager_group, task_id, task_body, arose_at, breached_at, detected_at > arose_at AS detected_later, resolved_at,
+		resolution, resolution_name, late, late_business, reason, evidence <> '' AS has_evidence
+	FROM regcrm.violations WHERE account_id = 9060 AND deal_id = 103 AND rule = 'NEW-1' \gx
+SELECT deal_id, rule, reason FROM regcrm.violations WHERE account_id = 9060 AND deal_id IN (102, 104) ORDER BY deal_id, breached_at, rule;
 SELECT rule, resolution, resolution_name, late, late_business, waived_by = current_user AS waived_by_me, waive_reason
 	FROM regcrm.violations WHERE account_id = 9060 AND deal_id = 104 AND rule = 'FLOW';
 SELECT deal_id, rule, title FROM regcrm.open_violations WHERE account_id = 9060 ORDER BY deal_id, rule;
@@ -81,8 +85,7 @@ SELECT rule, arisen, met, late, missed, waived, cancelled, pending, waiting, dec
 SELECT day, rule, arisen, met, late, missed, compliance FROM regcrm.rule_compliance_daily WHERE account_id = 9060 AND rule = 'NEW-1' ORDER BY day;
 -- A rule that never arose is listed too; columns add up; nobody is counted twice.
 SELECT count(*) = (SELECT count(DISTINCT code) FROM regcrm.rule WHERE regulation = 'idrive') AS every_rule_once,
-		bool_and(arisen = met + late + missed + waived + cancelled + pending + waiting
-			OR waived > 0) AS adds_up,
+		bool_and(arisen = met + late + missed + waived + cancelled + pending + waiting) AS adds_up,
 		sum(arisen) = (SELECT count(*) FROM regcrm.deadline WHERE account_id = 9060) AS every_duty_once,
 		sum(violations) = (SELECT count(*) FROM regcrm.violation WHERE account_id = 9060 AND waived_at IS NULL AND withdrawn_at IS NULL) AS every_violation_once
 	FROM regcrm.rule_compliance WHERE account_id = 9060;
@@ -118,7 +121,7 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS no_plain_ty
 	FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v'
 		AND (col_description(c.oid, a.attnum) IS NULL
-			OR a.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'numeric'::regtype, 'text'::regtype, 'name'::regtype, 'boolean'::regtype,
+			OR c.relname NOT LIKE 'mapping%' AND a.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'numeric'::regtype, 'text'::regtype, 'name'::regtype, 'boolean'::regtype,
 				'date'::regtype, 'timestamptz'::regtype, 'interval'::regtype))
 	ORDER BY 1, 2;
 SELECT c.relname AS view_with_its_owners_rights FROM pg_class c
@@ -126,35 +129,6 @@ SELECT c.relname AS view_with_its_owners_rights FROM pg_class c
 SELECT d.name AS meaning_of_no_column FROM regcrm.view_columns() d
 	WHERE NOT EXISTS (SELECT FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 		WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v' AND d.name IN (a.attname, c.relname || '.' || a.attname));
-
--- A period reaches an index, whatever the view puts around it.
-CREATE FUNCTION pg_temp.index_on(query text, condition text) RETURNS boolean LANGUAGE plpgsql AS $$
-DECLARE
-	line text;
-BEGIN
-	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
-		IF line ~ ('Index Cond:.*' || condition) THEN
-			RETURN true;
-		END IF;
-	END LOOP;
-	RETURN false;
-END
-$$;
-SET LOCAL enable_seqscan = off;
-SELECT v.name, pg_temp.index_on(format('SELECT * FROM regcrm.%s WHERE %s', v.name, v.period), v.condition) AS uses_an_index
-	FROM (VALUES
-		('violations', 'breached_at >= ''2026-03-01''', 'breached_at >='),
-		('open_violations', 'breached_at >= ''2026-03-01''', 'breached_at >='),
-		('duties_daily', 'day >= ''2026-03-01''', 'arose_at >='),
-		('duties_daily', 'day >= ''2026-03-01''', 'breached_at >='),
-		('manager_scorecard', 'day >= ''2026-03-01''', 'arose_at >='),
-		('rule_compliance_daily', 'day >= ''2026-03-01''', 'arose_at >='),
-		('first_response', 'created_at >= ''2026-03-01''', 'created_at >='),
-		('stage_dwell', 'entered_at >= ''2026-03-01''', 'created_at >='),
-		('stage_dwell', 'entered_at >= ''2026-03-01''', '\mat >='),
-		('funnel_daily', 'day >= ''2026-03-01''', 'created_at >='),
-		('upcoming_deadlines', 'due_at < ''2060-01-01''', 'due_at <')) AS v(name, period, condition);
-RESET enable_seqscan;
 
 -- A reader sees what row security lets him see, through every view (hazard X8).
 CREATE ROLE regress_regcrm_reader;
@@ -177,7 +151,11 @@ BEGIN
 	END LOOP;
 END
 $$;
-SET LOCAL ROLE regress_regcrm_reader;
+CREATE TEMP VIEW keyed AS
+	SELECT c.relname FROM pg_class c
+	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v'
+		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'account_id')
+	OFFSET 0;
 CREATE FUNCTION pg_temp.rows_of(view text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
 	n bigint;
@@ -186,15 +164,11 @@ BEGIN
 	RETURN n;
 END
 $$;
-SELECT c.relname AS view_that_shows_others FROM pg_class c
-	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v'
-		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'account_id')
-		AND pg_temp.rows_of(c.relname) > 0;
+GRANT SELECT ON keyed TO regress_regcrm_reader;
+SET LOCAL ROLE regress_regcrm_reader;
+SELECT relname AS view_that_shows_others FROM keyed WHERE pg_temp.rows_of(relname) > 0;
 RESET ROLE;
-SELECT c.relname AS view_that_shows_nothing FROM pg_class c
-	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v' AND c.relname NOT LIKE 'mapping%'
-		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'account_id')
-		AND pg_temp.rows_of(c.relname) = 0;
+SELECT relname AS view_that_shows_nothing FROM keyed WHERE relname NOT LIKE 'mapping%' AND pg_temp.rows_of(relname) = 0;
 
 -- One odd date is no error for a whole view.
 SET LOCAL regcrm.mode = 'off';
@@ -202,11 +176,43 @@ INSERT INTO regcrm.deal (id, name, stage, manager_id, created_at, deleted_at, is
 	(120, 'до счёта времени', 'new', 1, '1970-01-01 00:00+00', 'infinity', false), (121, 'из будущего', 'new', 1, '2090-01-01', NULL, false);
 INSERT INTO regcrm.event (deal_id, at, kind, actor_id) VALUES (120, '1970-01-01 00:05+00', 'message_out', 1);
 INSERT INTO regcrm.deadline (deal_id, rule, arose_at, due_at, state) VALUES (120, 'NEW-1', '1970-01-01', 'infinity', 'pending');
-SELECT c.relname, pg_temp.rows_of(c.relname) IS NOT NULL AS answers FROM pg_class c
-	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v'
-		AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'account_id')
-	ORDER BY c.relname;
+SELECT bool_and(pg_temp.rows_of(relname) IS NOT NULL) AS every_view_answers FROM keyed;
 SELECT deal_id, response, response_business FROM regcrm.first_response WHERE account_id = 9060 AND deal_id >= 120 ORDER BY deal_id;
 SELECT deal_id, dwell, dwell_business FROM regcrm.stage_dwell WHERE account_id = 9060 AND deal_id = 120 ORDER BY deal_id;
 SELECT deal_id, due_at, time_left, time_left_business FROM regcrm.upcoming_deadlines WHERE account_id = 9060 AND deal_id = 120;
+-- A period reaches an index, whatever the view puts around it: of a quarter of a year, a week.
+CREATE FUNCTION pg_temp.index_on(query text, condition text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+		IF line ~ ('Index Cond:.*' || condition) THEN
+			RETURN true;
+		END IF;
+	END LOOP;
+	RETURN false;
+END
+$$;
+INSERT INTO regcrm.deal (id, stage, manager_id, created_at)
+	SELECT n, 'new', 1 + n % 2, timestamptz '2026-01-01' + n * interval '10 min' FROM generate_series(1001, 11000) n;
+INSERT INTO regcrm.event (deal_id, at, kind, to_stage) SELECT id, created_at, 'stage', 'new' FROM regcrm.deal WHERE account_id = 9060 AND id > 1000;
+INSERT INTO regcrm.deadline (deal_id, rule, arose_at, due_at, state)
+	SELECT id, 'NEW-1', created_at, created_at + interval '15 min', CASE WHEN id % 100 = 0 THEN 'pending' ELSE 'missed' END
+	FROM regcrm.deal WHERE account_id = 9060 AND id > 1000;
+INSERT INTO regcrm.violation (deal_id, rule, arose_at, breached_at, severity, resolved_at, resolution)
+	SELECT id, 'NEW-1', created_at, created_at + interval '15 min', 'minor', created_at + interval '1 h', 'left'
+	FROM regcrm.deal WHERE account_id = 9060 AND id > 1000;
+ANALYZE regcrm.account, regcrm.deal, regcrm.event, regcrm.deadline, regcrm.violation;
+SELECT v.name, pg_temp.index_on(format('SELECT * FROM regcrm.%s WHERE %s', v.name, v.period), v.condition) AS uses_an_index
+	FROM (VALUES
+		('violations', 'breached_at >= ''2026-03-01'' AND breached_at < ''2026-03-08''', 'breached_at >='),
+		('duties_daily', 'day >= ''2026-03-01'' AND day < ''2026-03-08''', 'arose_at >='),
+		('duties_daily', 'day >= ''2026-03-01'' AND day < ''2026-03-08''', 'breached_at >='),
+		('manager_scorecard', 'day >= ''2026-03-01'' AND day < ''2026-03-08''', 'arose_at >='),
+		('rule_compliance_daily', 'day >= ''2026-03-01'' AND day < ''2026-03-08''', 'arose_at >='),
+		('first_response', 'created_at >= ''2026-03-01'' AND created_at < ''2026-03-08''', 'created_at >='),
+		('stage_dwell', 'entered_at >= ''2026-03-01'' AND entered_at < ''2026-03-08''', 'created_at >='),
+		('stage_dwell', 'entered_at >= ''2026-03-01'' AND entered_at < ''2026-03-08''', '\mat >='),
+		('funnel_daily', 'day >= ''2026-03-01'' AND day < ''2026-03-08''', 'created_at >='),
+		('upcoming_deadlines', 'due_at < ''2026-01-10''', 'due_at <')) AS v(name, period, condition);
 ROLLBACK;

@@ -50,11 +50,19 @@ step_next(void *arg)
 	bool		isnull;
 
 	step->found = false;
-	(void) work_execute("SELECT EXTRACT(epoch FROM min(LEAST(d.due_at,"
-						"  CASE WHEN d.state = 'pending' THEN d.warn_at END))"
-						"  - clock_timestamp())::float8 AS seconds"
-						" FROM regcrm.account a JOIN regcrm.deadline d ON d.account_id = a.id"
-						" WHERE a.known_until IS NULL AND d.state IN ('pending', 'warned')",
+	(void) work_execute("SELECT EXTRACT(epoch FROM min(n.at) - clock_timestamp())::float8 AS seconds"
+						" FROM regcrm.account a CROSS JOIN LATERAL ("
+						"  (SELECT d.due_at AS at FROM regcrm.deadline d"
+						"   WHERE d.account_id = a.id AND d.state IN ('pending', 'warned')"
+						"   ORDER BY d.due_at LIMIT 1)"
+						"  UNION ALL"
+						"  (SELECT d.warn_at FROM regcrm.deadline d"
+						"   WHERE d.account_id = a.id AND d.state = 'pending' AND d.warn_at IS NOT NULL"
+						"   ORDER BY d.warn_at LIMIT 1)"
+						"  UNION ALL"
+						"  (SELECT m.at FROM regcrm.next_moment m WHERE m.account_id = a.id"
+						"   ORDER BY m.at LIMIT 1)) n"
+						" WHERE a.known_until IS NULL",
 						0, NULL, NULL, NULL);
 	value = work_datum(0, "seconds", &isnull);
 	if (isnull)

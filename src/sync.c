@@ -94,6 +94,10 @@
 /* Pages that a window of a feed without order should have, and may have. */
 #define WINDOW_PAGES		40
 #define WINDOW_MAX_PAGES	100
+/* Rows read in a pass before the tables' statistics are taken anew. */
+#define ANALYZE_ROWS		1000
+/* How wide such a window is before its density is known. */
+#define FIRST_WIDTH			USECS_PER_DAY
 /* A page is never asked to hold fewer rows. */
 #define MIN_LIMIT			25
 /* So often one request is tried within a pass. */
@@ -192,7 +196,8 @@ typedef struct Cursor
 	int			page;
 	bool		has_done;
 	TimestampTz done_to;
-	int			failures;		/* unused so far in the table; see step_failed */
+	bool		has_first_deal;
+	TimestampTz first_deal;		/* when the account's first deal began */
 } Cursor;
 
 typedef struct Tokens
@@ -231,6 +236,7 @@ typedef struct Pass
 	int64		pages;
 	int64		rows;
 	int64		quarantined;
+	int64		analyzed_rows;	/* rows at the last ANALYZE */
 	int64		counted_requests;	/* already in the table */
 	TimestampTz noticed_at;
 } Pass;
@@ -519,6 +525,26 @@ typedef struct CursorStep
 	bool		fresh;			/* keep page 1: a smaller limit is not remembered */
 } CursorStep;
 
+/* Before the first deal next to nothing happened; see open_window. */
+static void
+load_first_deal(CursorStep *step)
+{
+	Cursor	   *cursor = step->cursor;
+	const Oid	types[] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(step->pass->account_id)};
+	bool		isnull;
+	Datum		value;
+
+	if (work_execute("SELECT date_trunc('second', min(d.created_at)) AS first_deal"
+					 " FROM regcrm.deal d WHERE d.account_id = $1",
+					 1, types, values, NULL) == 0)
+		return;
+	value = work_datum(0, "first_deal", &isnull);
+	cursor->has_first_deal = !isnull;
+	if (!isnull)
+		cursor->first_deal = DatumGetTimestampTz(value);
+}
+
 static void
 step_load_cursor(void *arg)
 {
@@ -532,6 +558,8 @@ step_load_cursor(void *arg)
 
 	memset(cursor, 0, sizeof(Cursor));
 	step->due = true;
+	if (step->feed->kind == FEED_FIXED)
+		load_first_deal(step);
 	values[0] = Int64GetDatum(step->pass->account_id);
 	values[1] = CStringGetTextDatum(step->feed->name);
 	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to,"
@@ -1295,7 +1323,7 @@ note_failure(Pass *pass, const char *entity, bool is_account)
  * again: a window of this pass came before, so there is no need to overlap.
  */
 static bool
-open_window(Pass *pass, const Feed *feed, Cursor *cursor, bool again, int64 width)
+open_window(Pass *pass, const Feed *feed, Cursor *cursor, bool again, int64 *width)
 {
 	if (cursor->has_done && cursor->done_to >= pass->end)
 		return false;
@@ -1305,15 +1333,52 @@ open_window(Pass *pass, const Feed *feed, Cursor *cursor, bool again, int64 widt
 	cursor->to = pass->end;
 	cursor->page = 1;
 
-	/* The long history of a feed without order is cut. */
+	/*
+	 * The long history of a feed without order is cut: one window for what
+	 * came before the first deal, which is next to nothing, then windows whose
+	 * width follows the density found.
+	 */
 	if (feed->kind == FEED_FIXED && !cursor->has_done && pass->has_founded)
 	{
 		cursor->has_from = true;
 		cursor->from = pass->founded;
+		if (cursor->has_first_deal && cursor->first_deal > cursor->from)
+			cursor->to = Min(cursor->to, cursor->first_deal);
 	}
-	if (feed->kind == FEED_FIXED && cursor->has_from && width > 0)
-		cursor->to = Min(cursor->to, cursor->from + width);
+	else if (feed->kind == FEED_FIXED && again && *width == 0)
+		*width = FIRST_WIDTH;
+	if (feed->kind == FEED_FIXED && cursor->has_from && *width > 0)
+		cursor->to = Min(cursor->to, cursor->from + *width);
 	return true;
+}
+
+static void
+step_analyze(void *arg)
+{
+	(void) arg;
+	(void) work_execute("ANALYZE regcrm.deal, regcrm.task, regcrm.event, regcrm.other_event,"
+						" regcrm.contact, regcrm.deal_contact", 0, NULL, NULL, NULL);
+}
+
+/*
+ * A first load fills empty tables faster than autovacuum looks at them, and
+ * the statements of ingest() keep the plans that were right for empty ones.
+ * So statistics are taken whenever the rows read in a pass have doubled, which
+ * also has those plans made anew.  A pass that reads little never comes here.
+ */
+static void
+analyze_growing(Pass *pass)
+{
+	ErrorData  *error;
+
+	if (pass->rows < ANALYZE_ROWS || pass->rows < 2 * pass->analyzed_rows)
+		return;
+	pass->analyzed_rows = pass->rows;
+	error = work_transaction(pass->in_call, step_analyze, NULL);
+	if (error != NULL)
+		ereport(LOG,
+				(errmsg("could not analyze the tables of account " INT64_FORMAT ": %s",
+						pass->account_id, error->message)));
 }
 
 /*
@@ -1354,7 +1419,7 @@ run_feed(Pass *pass, const Feed *feed)
 	}
 	else if (cursor.page == 0)
 	{
-		if (!open_window(pass, feed, &cursor, false, width))
+		if (!open_window(pass, feed, &cursor, false, &width))
 			return true;
 	}
 
@@ -1432,6 +1497,7 @@ run_feed(Pass *pass, const Feed *feed)
 		pass->rows += step.cursor.rows;
 		pass->quarantined += step.quarantined;
 		tell_progress(pass, feed, &cursor);
+		analyze_growing(pass);
 
 		/*
 		 * Asked for more rows than it gives, a list may fall back to its
@@ -1468,7 +1534,7 @@ run_feed(Pass *pass, const Feed *feed)
 			pages = 0;
 			plain = false;
 			again = true;
-			if (!open_window(pass, feed, &cursor, again, width))
+			if (!open_window(pass, feed, &cursor, again, &width))
 				return true;
 		}
 	}

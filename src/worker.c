@@ -45,10 +45,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_database.h"
 #include "catalog/pg_type.h"
-#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -262,26 +266,47 @@ regcrm_launcher_main(Datum main_arg)
 }
 
 /*
- * The names of a list whose database is there.  A worker for one that is not
- * would only fill the log.
+ * The names of a list whose database is there and lets itself be connected to.
+ * A worker for any other would only fill the log.
+ *
+ * By a scan of the table, as the launcher of autovacuum does it
+ * (get_database_list): without a database no index can be relied on.
  */
 static List *
 existing_databases(List *names)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *existing = NIL;
-	ListCell   *cell;
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	foreach(cell, names)
+	(void) GetTransactionSnapshot();
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 	{
-		bool		there = OidIsValid(get_database_oid(lfirst(cell), true));
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+		ListCell   *cell;
 
-		MemoryContextSwitchTo(context);
-		if (there)
+		if (!database->datallowconn)
+			continue;
+		foreach(cell, names)
+		{
+			MemoryContext old;
+
+			if (strcmp(lfirst(cell), NameStr(database->datname)) != 0)
+				continue;
+			old = MemoryContextSwitchTo(context);
 			existing = lappend(existing, lfirst(cell));
+			MemoryContextSwitchTo(old);
+			break;
+		}
 	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	return existing;

@@ -9,16 +9,16 @@ CREATE TABLE IF NOT EXISTS regcrm.detached (what text, relation text, name text,
 
 CREATE TEMP TABLE found AS
 SELECT f.function, coalesce(string_agg(c.line, E'\n' ORDER BY c.n), '') AS lines
-FROM (SELECT p.oid::regprocedure::text AS function, p.oid, coalesce(t.tgrelid, 0) AS relid
+FROM (SELECT p.oid::regprocedure::text AS function, p.oid, coalesce(t.tgrelid, 0) AS relid, t.old_rows, t.new_rows
 		FROM pg_proc p
 		JOIN pg_language l ON l.oid = p.prolang AND l.lanname = 'plpgsql'
-		LEFT JOIN (SELECT DISTINCT tgfoid, tgrelid FROM pg_trigger WHERE NOT tgisinternal) t ON t.tgfoid = p.oid
+		LEFT JOIN (SELECT tgfoid, tgrelid, max(tgoldtable::text) AS old_rows, max(tgnewtable::text) AS new_rows
+				FROM pg_trigger WHERE NOT tgisinternal GROUP BY tgfoid, tgrelid) t ON t.tgfoid = p.oid
 		WHERE p.pronamespace = 'regcrm'::regnamespace
 		-- a trigger function that no table uses has nothing to be checked against
 		AND (p.prorettype <> 'trigger'::regtype OR t.tgrelid IS NOT NULL)) f
-LEFT JOIN LATERAL plpgsql_check_function(f.oid, f.relid, performance_warnings => false, extra_warnings => false,
-		other_warnings => false, fatal_errors => false,
-		oldtable => CASE WHEN f.relid <> 0 THEN 'old_rows' END, newtable => CASE WHEN f.relid <> 0 THEN 'new_rows' END) WITH ORDINALITY AS c(line, n) ON true
+LEFT JOIN LATERAL plpgsql_check_function(f.oid, f.relid, oldtable => f.old_rows::name, newtable => f.new_rows::name,
+		performance_warnings => false, extra_warnings => false, other_warnings => false, fatal_errors => false) WITH ORDINALITY AS c(line, n) ON true
 GROUP BY f.function;
 
 SELECT CASE WHEN lines ~ '^error|\nerror' THEN 'not ok ' ELSE 'ok ' END || row_number() OVER (ORDER BY function)

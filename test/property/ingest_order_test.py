@@ -2,7 +2,7 @@
 """The same pages give the same rows, in whatever order and however often they are taken in.
 
 One simulated account is read at two moments.  Its pages are given to ingest() in several orders, each as an account of
-its own: as they come, shuffled, shuffled with half of them repeated.  Each table must then hold the same rows for all
+its own and in a session of another time zone: as they come, shuffled, shuffled with half of them repeated.  Each table must then hold the same rows for all
 accounts.  Prints TAP.  Connects by the usual PG* variables to a database with regcrm.
 
     ingest_order_test.py [--deals 60] [--days 12] [--orders 4] [--seed 1]
@@ -27,6 +27,9 @@ DAY = 86400
 
 #: the first account; the others follow
 FIRST = 8801
+
+#: what sessions are set to, which must not matter
+ZONES = (("UTC", "ISO, MDY"), ("Europe/Moscow", "German"), ("America/New_York", "SQL, MDY"), ("Asia/Kolkata", "Postgres, DMY"))
 
 #: what amoCRM shows anew without a newer updated_at: which of two such versions is kept depends on what came last
 UNDATED = {"deal": "raw - 'closest_task_at'", "contact": "raw #- '{_embedded,leads}'"}
@@ -128,7 +131,8 @@ def main() -> int:
             rng.shuffle(turn)
         if account > FIRST + 1:
             turn += rng.sample(turn, len(turn) // 2)
-        script = [f"insert into regcrm.account (id, known_until) values ({account}, '-infinity');", "set client_min_messages = warning;"]
+        script = [f"insert into regcrm.account (id, known_until) values ({account}, '-infinity');", "set client_min_messages = warning;",
+                  f"set timezone = '{ZONES[account % len(ZONES)][0]}'; set datestyle = '{ZONES[account % len(ZONES)][1]}';"]
         script += [f"select regcrm.ingest({account}, '{entity}', $page${text}$page$);" for entity, text in turn]
         psql("\n".join(script))
 

@@ -65,9 +65,9 @@ unlike($err, qr/No sync worker runs/, 'connect() sees that a worker runs');
 $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM regcrm.account WHERE isfinite(known_until)})
   or die 'no pass';
 pass('the worker makes the first pass by itself');
-my $known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account');
+my $known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account WHERE id = 30111222');
 $sim->advance(3600);
-$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account");
+$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account WHERE id = 30111222");
 pass('and the next ones');
 is($sim->stats->{refused_429}, 0, 'at a pace that amoCRM allows');
 cmp_ok($sim->stats->{most_in_a_second}, '<=', 7, 'never more than seven in a second');
@@ -79,6 +79,20 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_user_tables WHERE
 # A pass by hand beside the worker's: one pace for both.
 for (1 .. 5) { $node->psql('postgres', 'CALL regcrm.sync()', stderr => \$err); }
 cmp_ok($sim->stats->{most_in_a_second}, '<=', 7, 'worker and CALL together keep the pace');
+
+# ---- the clock: a deadline of an account that SQL writes is flagged when it expires
+
+$node->safe_psql('postgres', q{
+	INSERT INTO regcrm.account (id, name) VALUES (500, 'by SQL');
+	SET regcrm.mode = 'record';
+	INSERT INTO regcrm.deal (account_id, id, stage) VALUES (500, 1, 'new');
+	INSERT INTO regcrm.deal (account_id, id, stage, created_at)
+		SELECT 500, 2, 'new', now() - min(due_at - arose_at) + interval '2 s' FROM regcrm.deadline WHERE account_id = 500});
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($clock)");	# else it may sleep a minute
+$clock = wait_worker('clock', 'postgres', $clock);
+$node->poll_query_until('postgres', 'SELECT count(*) = 1 FROM regcrm.violation WHERE account_id = 500 AND deal_id = 2');
+is( $node->safe_psql('postgres', q{SELECT detected_at - breached_at < interval '10 s' FROM regcrm.violation WHERE account_id = 500}),
+	't', 'the clock worker flags what expires');
 
 # ---- one broken account of three: the other goes on
 
@@ -92,14 +106,14 @@ $sim->advance(3600);
 $node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account WHERE id = 30111222");
 pass('accounts that fail do not keep another from going on');
 is(worker('sync', 'postgres'), $sync, 'nor do they end the worker');
-$node->safe_psql('postgres', 'DELETE FROM regcrm.account WHERE id < 3');
+$node->safe_psql('postgres', 'DELETE FROM regcrm.account WHERE id < 3; DELETE FROM regcrm.secret WHERE account_id < 3');
 
 # ---- cancelled, terminated, crashed
 
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($sync)");
-$known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account');
+$known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account WHERE id = 30111222');
 $sim->advance(3600);
-$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account");
+$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account WHERE id = 30111222");
 is(worker('sync', 'postgres'), $sync, 'a cancel ends what is under way, not the worker');
 
 for my $kind (qw(sync clock))
@@ -124,9 +138,9 @@ kill 'KILL', $sync;
 usleep(200_000);
 $node->poll_query_until('postgres', 'SELECT 1', '1');
 ok(wait_worker('sync', 'postgres', $sync), 'after a crash all is started again');
-$known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account');
+$known = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account WHERE id = 30111222');
 $sim->advance(3600);
-$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account");
+$node->poll_query_until('postgres', "SELECT known_until > '$known' FROM regcrm.account WHERE id = 30111222");
 pass('and works');
 
 # ---- stop_workers(): the database is free, until start_workers()
