@@ -37,11 +37,15 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 		WHEN 'task' THEN CASE code
 			WHEN 'process_request' THEN 'Обработать заявку' WHEN 'callback' THEN 'Перезвонить' WHEN 'meeting_control' THEN 'Контроль встречи'
 			WHEN 'contract_control' THEN 'Контроль договора' WHEN 'other' THEN 'задача' END
+		WHEN 'field' THEN CASE code
+			WHEN 'lead_date' THEN 'Дата создания лида' WHEN 'reason' THEN 'Причина отказа' WHEN 'pause_reason' THEN 'Причина паузы'
+			WHEN 'meeting_at' THEN 'Дата встречи' WHEN 'return_on' THEN 'Срок возврата' WHEN 'agreed_at' THEN 'Согласие на договор'
+			WHEN 'signed_at' THEN 'Договор подписан' WHEN 'paid_at' THEN 'Оплата получена' WHEN 'skip_task_check' THEN 'Не проверять задачи' ELSE code END
 		WHEN 'health' THEN CASE code
 			WHEN 'broken' THEN 'есть нарушения' WHEN 'due' THEN 'скоро срок' WHEN 'fine' THEN 'в порядке' END
 	END;
 COMMENT ON FUNCTION regcrm.label(text, text) IS
-	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, health) and the code; null for one that is not known.';
+	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health) and the code; null for one that is not known.';
 
 CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -60,8 +64,10 @@ CREATE FUNCTION regcrm.event_text(kind text, by_bot boolean, answered boolean, d
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE
 	RETURN concat_ws(' ',
 		regcrm.label('event', kind),
-		CASE WHEN kind IN ('scenario', 'field') THEN '«' || name || '»' END,
-		CASE WHEN kind = 'field' THEN COALESCE('= ' || value, 'очищено') END,
+		CASE kind WHEN 'scenario' THEN '«' || name || '»' WHEN 'field' THEN '«' || regcrm.label('field', name) || '»' END,
+		CASE WHEN kind = 'field' AND value IS NULL THEN 'очищено'
+			-- a moment is written in another zone than the rest
+			WHEN kind = 'field' AND value !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2} ' THEN '= ' || value END,
 		CASE WHEN kind = 'verdict' THEN concat_ws(': ', CASE value WHEN 'pass' THEN 'соблюдено' WHEN 'fail' THEN 'не соблюдено' END, why) END,
 		CASE WHEN kind IN ('call_in', 'call_out') AND answered THEN regcrm.duration_text(duration)
 			WHEN kind IN ('call_in', 'call_out') AND NOT answered THEN 'без ответа' END,

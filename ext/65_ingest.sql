@@ -103,15 +103,66 @@ create function regcrm.unreadable(key text, value jsonb) returns text
 comment on function regcrm.unreadable(text, jsonb) is
 	'The error text for a key whose value can''t be read.';
 
-create function regcrm.merge_raw(older jsonb, newer jsonb) returns jsonb
+create function regcrm.raw_parts(raw jsonb) returns table (key text, value jsonb)
 	language sql immutable parallel safe
-	return older || newer || case
-		when jsonb_typeof(older -> '_embedded') = 'object'
-			then jsonb_build_object('_embedded', (older -> '_embedded')
-				|| case when jsonb_typeof(newer -> '_embedded') = 'object' then newer -> '_embedded' else '{}' end)
-		else '{}' end;
-comment on function regcrm.merge_raw(jsonb, jsonb) is
-	'Two versions of one element in one: the newer, and what only the older holds, since a missing key is unknown, not empty.';
+begin atomic
+	select o.key, o.value from jsonb_each(raw) o where o.key not in ('_embedded', '_kept')
+	union all
+	select '_embedded.' || o.key, o.value
+	from jsonb_each(case when jsonb_typeof(raw -> '_embedded') = 'object' then raw -> '_embedded' else '{}' end) o;
+end;
+comment on function regcrm.raw_parts(jsonb) is
+	'Keys of an element as amoCRM sent it, those in _embedded among them.';
+
+create function regcrm.merge_raw(stored jsonb, stored_at timestamptz, incoming jsonb, incoming_at timestamptz) returns jsonb
+	language plpgsql immutable parallel safe
+	set search_path = pg_catalog, pg_temp
+	as $$
+declare
+	merged jsonb;
+begin
+	if not coalesce(jsonb_typeof(incoming -> '_embedded') = 'object' and incoming -> '_embedded' <> '{}', false) then
+		incoming := incoming - '_embedded';
+	end if;
+	if stored is null or stored = incoming then
+		return incoming;
+	end if;
+
+	-- nearly always the newer version has all that the older one has
+	if incoming_at >= stored_at and not stored ? '_kept'
+			and stored - array(select jsonb_object_keys(incoming)) = '{}'
+			and (not stored ? '_embedded' or (stored -> '_embedded') - array(select jsonb_object_keys(incoming -> '_embedded')) = '{}') then
+		return incoming;
+	end if;
+
+	-- of each key the newest version that has it; _kept says of what moment it is, where that is not the whole's
+	with part as (
+		select coalesce(s.key, i.key) as key,
+			s.key is not null and (i.key is null or s.at > incoming_at) as is_stored,
+			s.at as stored_at, s.value as stored_value, i.value as incoming_value
+		from (
+			select p.key, p.value, coalesce(to_timestamp((stored #>> array['_kept', p.key])::double precision), merge_raw.stored_at) as at
+			from regcrm.raw_parts(stored) p) s
+		full join regcrm.raw_parts(incoming) i on i.key = s.key),
+	chosen as (
+		select p.key, case when p.is_stored then p.stored_value else p.incoming_value end as value,
+			case when p.is_stored then p.stored_at else incoming_at end as at
+		from part p)
+	select coalesce(jsonb_object_agg(c.key, c.value) filter (where c.key not like '\_embedded.%'), '{}')
+		|| case when count(*) filter (where c.key like '\_embedded.%') > 0
+			then jsonb_build_object('_embedded', jsonb_object_agg(substr(c.key, 11), c.value) filter (where c.key like '\_embedded.%'))
+			else '{}' end
+		|| case when min(c.at) < greatest(merge_raw.stored_at, incoming_at)
+			then jsonb_build_object('_kept', jsonb_object_agg(c.key, extract(epoch from c.at)::bigint)
+				filter (where c.at < greatest(merge_raw.stored_at, incoming_at)))
+			else '{}' end
+	into merged
+	from chosen c;
+	return merged;
+end
+$$;
+comment on function regcrm.merge_raw(jsonb, timestamptz, jsonb, timestamptz) is
+	'Two versions of one element in one: of each key the newest version that has it, since a missing key is unknown, not empty. The key _kept tells which are of an older moment than the rest. Arguments: the stored version and its updated_at, the incoming one and its.';
 
 -- ---------------------------------------------------------------------------
 -- ingest: what can't be read

@@ -27,9 +27,9 @@ begin
 	set name = coalesce(regcrm.json_text(account -> 'name'), a.name),
 		subdomain = coalesce(regcrm.json_text(account -> 'subdomain'), a.subdomain),
 		time_zone = coalesce(zone, a.time_zone),
-		raw = regcrm.merge_raw(coalesce(a.raw, '{}'), account)
+		raw = regcrm.merge_raw(a.raw, '-infinity', account, '-infinity') - '_kept'
 	where a.id = for_account
-		and (a.raw is distinct from regcrm.merge_raw(coalesce(a.raw, '{}'), account) or a.time_zone <> coalesce(zone, a.time_zone));
+		and (a.raw is distinct from regcrm.merge_raw(a.raw, '-infinity', account, '-infinity') - '_kept' or a.time_zone <> coalesce(zone, a.time_zone));
 
 	update regcrm.manager m
 	set group_name = g.name

@@ -175,7 +175,7 @@ begin
 		coalesce(array_agg(distinct r.deal_id) filter (where r.type in ('lead_deleted', 'lead_restored')
 			-- a checkbox that was ticked or cleared
 			or r.is_tick
-			or r.kind = 'stage'), '{}'),
+			or r.kind in ('stage', 'responsible')), '{}'),
 		coalesce(array_agg(distinct r.entity_id) filter (where r.type in ('task_completed', 'task_deleted')), '{}'),
 		coalesce(array_agg(distinct r.contact_id) filter (where r.contact_id is not null), '{}'),
 		array_agg(distinct r.deal_id) filter (where r.kind in ('message_in', 'message_out') and r.deal_id is not null),
@@ -200,7 +200,7 @@ begin
 			select distinct r.deal_id from (
 				select regcrm.json_id(n.event -> 'entity_id') as deal_id, n.event ->> 'type' as type from unnest(news) as n(event)
 				where regcrm.event_entity(n.event ->> 'entity_type') = 'lead') r
-			where r.deal_id = any (deals) and (r.type <> 'lead_status_changed'
+			where r.deal_id = any (deals) and r.type <> 'entity_responsible_changed' and (r.type <> 'lead_status_changed'
 				or exists (select from regcrm.deal d where d.account_id = for_account and d.id = r.deal_id and not d.in_regulation))));
 		contacts := contacts || array(
 			select l.contact_id from regcrm.deal_contact l
@@ -514,7 +514,7 @@ begin
 		from regcrm.event e
 		where e.account_id = for_account and e.contact_id = any (contacts) and e.source in ('event', 'note')),
 	link as materialized (
-		select l.contact_id, l.deleted_at as cut_at, d.id as deal_id, d.created_at, d.closed_at, d.deleted_at, d.updated_at, d.manager_id,
+		select l.contact_id, l.deleted_at as cut_at, d.id as deal_id, d.created_at, d.closed_at, d.deleted_at, d.manager_id,
 			coalesce(s.outcome <> 'open', d.status_id in (142, 143), false) as is_closed
 		from regcrm.deal_contact l
 		join regcrm.deal d on d.account_id = for_account and d.id = l.deal_id
@@ -533,7 +533,7 @@ begin
 	-- when each deal of the contact was open
 	stretch as (
 		select l.contact_id, l.deal_id, l.created_at as since, true as from_birth,
-			least(case when m.deal_id is not null then m.at when l.is_closed then coalesce(l.closed_at, l.updated_at) end, l.deleted_at, l.cut_at) as until
+			least(case when m.deal_id is not null then m.at when l.is_closed then coalesce(l.closed_at, l.created_at) end, l.deleted_at, l.cut_at) as until
 		from link l
 		left join move m on m.deal_id = l.deal_id and m.n = 1
 		where m.was_closed is not true

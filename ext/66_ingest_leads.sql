@@ -353,11 +353,7 @@ begin
 		from incoming i
 		left join regcrm.deal d on d.account_id = for_account and d.id = i.id),
 	merged as materialized (
-		select s.id, s.raw as stored,
-			case
-				when s.raw is null or s.raw = s.lead then s.lead
-				when s.at >= s.updated_at then regcrm.merge_raw(s.raw, s.lead)
-				else regcrm.merge_raw(s.lead, s.raw) end as raw
+		select s.id, s.raw as stored, regcrm.merge_raw(s.raw, s.updated_at, s.lead, s.at) as raw
 		from stored s)
 	select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.raw) filter (where m.raw is distinct from m.stored), '{}')
 	into ids, changed
@@ -380,15 +376,18 @@ begin
 			union all
 			select k.value, true from jsonb_array_elements(regcrm.json_list(l.lead #> '{_embedded,companies}')) k) c
 		where jsonb_typeof(c.value) = 'object' and regcrm.json_id(c.value -> 'id') is not null
-		group by 1, 2)
-	insert into regcrm.deal_contact as l (account_id, deal_id, contact_id, is_company, seen_at)
-	select for_account, s.deal_id, s.contact_id, s.is_company, s.at from shown s
-	order by s.deal_id, s.contact_id
-	on conflict (account_id, deal_id, contact_id) do update
-		set seen_at = greatest(l.seen_at, excluded.seen_at), is_company = l.is_company and excluded.is_company
-		where l.seen_at is null or l.seen_at < excluded.seen_at or l.is_company and not excluded.is_company;
+		group by 1, 2),
+	written as (
+		insert into regcrm.deal_contact as l (account_id, deal_id, contact_id, is_company, seen_at)
+		select for_account, s.deal_id, s.contact_id, s.is_company, s.at from shown s
+		order by s.deal_id, s.contact_id
+		on conflict (account_id, deal_id, contact_id) do update
+			set seen_at = greatest(l.seen_at, excluded.seen_at), is_company = l.is_company and excluded.is_company
+			where l.seen_at is null or l.seen_at < excluded.seen_at or l.is_company and not excluded.is_company
+		returning l.contact_id, xmax = 0 as is_new)
+	select coalesce(array_agg(w.contact_id) filter (where w.is_new), '{}') into relinked from written w;
 
-	relinked := regcrm.settle_links(for_account, ids, '{}');
+	relinked := relinked || regcrm.settle_links(for_account, ids, '{}');
 	perform regcrm.attribute(for_account, array(
 		select l.contact_id from regcrm.deal_contact l where l.account_id = for_account and l.deal_id = any (moved)
 		union select unnest(relinked)
@@ -483,15 +482,13 @@ begin
 		select distinct on (c.id) c.id, c.at, c.contact
 		from (
 			select regcrm.json_id(e.contact -> 'id') as id,
-				coalesce(regcrm.json_time(e.contact -> 'updated_at'), regcrm.json_time(e.contact -> 'created_at'), '-infinity') as at,
-				e.contact - '{custom_fields_values,first_name,last_name,_links}'::text[] as contact, e.n
+				coalesce(regcrm.json_time(e.contact -> 'updated_at'), regcrm.json_time(e.contact -> 'created_at'), 'epoch') as at,
+				e.contact - '{custom_fields_values,first_name,last_name}'::text[] as contact, e.n
 			from unnest(contacts) with ordinality as e(contact, n)) c
 		order by c.id, c.at desc, c.n desc),
 	merged as materialized (
 		select i.id, greatest(i.at, o.updated_at) as at, o.raw as stored,
-			case when o.raw is null then i.contact
-				when i.at >= coalesce(o.updated_at, '-infinity') then regcrm.merge_raw(o.raw, i.contact)
-				else regcrm.merge_raw(i.contact, o.raw) end as raw
+			regcrm.merge_raw(o.raw, coalesce(o.updated_at, 'epoch'), i.contact, i.at) as raw
 		from incoming i
 		left join regcrm.contact o on o.account_id = for_account and o.id = i.id)
 	insert into regcrm.contact as c (account_id, id, name, is_deleted, updated_at, raw)
@@ -504,7 +501,7 @@ begin
 	ids := array(select regcrm.json_id(e.contact -> 'id') from unnest(contacts) as e(contact));
 	with shown as (
 		select regcrm.json_id(k.value -> 'id') as deal_id, regcrm.json_id(e.contact -> 'id') as contact_id,
-			max(coalesce(regcrm.json_time(e.contact -> 'updated_at'), regcrm.json_time(e.contact -> 'created_at'), '-infinity')) as at
+			max(coalesce(regcrm.json_time(e.contact -> 'updated_at'), regcrm.json_time(e.contact -> 'created_at'), 'epoch')) as at
 		from unnest(contacts) as e(contact)
 		cross join jsonb_array_elements(regcrm.json_list(e.contact #> '{_embedded,leads}')) as k(value)
 		where jsonb_typeof(k.value) = 'object' and regcrm.json_id(k.value -> 'id') is not null

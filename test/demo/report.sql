@@ -27,7 +27,7 @@ SELECT a.account_name AS "Школа",
 SELECT severity_name AS "Нарушения",
 		count(*) AS "Всего",
 		count(*) FILTER (WHERE is_open) AS "Ещё можно исправить",
-		count(*) FILTER (WHERE duty_of = 'bot') AS "Из них робота",
+		count(*) FILTER (WHERE duty_of = 'bot') AS "В том числе робота",
 		count(DISTINCT deal_id) AS "Сделок"
 	FROM regcrm.violations
 	WHERE account_id = :account AND NOT is_waived AND NOT is_withdrawn
@@ -92,7 +92,7 @@ SELECT v.rule || '. ' || COALESCE(v.title, '') AS "Нарушение",
 		v.manager_name AS "Менеджер",
 		v.deal_name AS "Сделка",
 		to_char(v.breached_at, 'DD.MM HH24:MI:SS') AS "Когда",
-		COALESCE(regcrm.duration_text(v.late), '—') || COALESCE(', ' || v.resolution_name, ', ещё открыто') AS "Опоздание",
+		concat_ws(', ', regcrm.duration_text(v.late), COALESCE(v.resolution_name, 'ещё можно исправить')) AS "Опоздание",
 		v.reason AS "Почему",
 		v.clause AS "Регламент",
 		v.deal_url AS "Ссылка"
@@ -118,7 +118,7 @@ SELECT to_char(due_at, 'DD.MM HH24:MI') AS "Срок",
 
 \echo 'Сделки, которыми надо заняться первыми'
 SELECT deal_name AS "Сделка",
-		stage_name AS "Этап",
+		COALESCE(stage_name, 'не из регламента') AS "Этап",
 		manager_name AS "Менеджер",
 		open_violations AS "Нарушений",
 		open_critical AS "Критических",
@@ -138,3 +138,13 @@ SELECT stage_name AS "Этап",
 	FROM regcrm.funnel
 	WHERE account_id = :account AND reached > 0
 	ORDER BY pipeline_id, stage_position;
+
+\echo 'Чего отсюда не видно'
+SELECT gap AS "Что", name AS "Где", meaning AS "Что это значит"
+	FROM regcrm.mapping_gaps
+	WHERE account_id = :account
+UNION ALL
+SELECT 'quarantine', entity, format('%s × %s', count(*), error)
+	FROM regcrm.quarantine
+	WHERE account_id = :account AND resolved_at IS NULL
+	GROUP BY entity, error;

@@ -47,7 +47,7 @@ CREATE TEMP TABLE score AS
 		r.title,
 		(SELECT count(*) FROM truth t WHERE t.rule = r.rule) AS happened,
 		(SELECT count(*) FROM found f WHERE f.rule = r.rule) AS found,
-		(SELECT count(*) FROM truth t JOIN pair p ON p.truth_id = t.id WHERE t.rule = r.rule) AS both
+		(SELECT count(*) FROM truth t JOIN pair p ON p.truth_id = t.id WHERE t.rule = r.rule) AS matched
 	FROM (SELECT rule, max(title) AS title
 		FROM (SELECT rule, title FROM regcrm.account_rules WHERE account_id = :account
 			UNION ALL SELECT rule, NULL FROM truth UNION ALL SELECT rule, NULL FROM found) x
@@ -55,9 +55,9 @@ CREATE TEMP TABLE score AS
 
 \echo
 \echo 'По правилам (было, найдено, совпало)'
-SELECT rule AS "Правило", happened AS "Было", found AS "Найдено", both AS "Совпало",
-		round(both::numeric / NULLIF(happened, 0), 4) AS "Полнота",
-		round(both::numeric / NULLIF(found, 0), 4) AS "Точность"
+SELECT rule AS "Правило", happened AS "Было", found AS "Найдено", matched AS "Совпало",
+		round(matched::numeric / NULLIF(happened, 0), 4) AS "Полнота",
+		round(matched::numeric / NULLIF(found, 0), 4) AS "Точность"
 	FROM score
 	WHERE happened > 0 OR found > 0
 	ORDER BY rule COLLATE "C";
@@ -114,17 +114,17 @@ SELECT string_agg(rule, ', ' ORDER BY rule COLLATE "C") AS "Правила"
 	WHERE happened = 0 AND found = 0;
 
 \echo 'Итого'
-SELECT sum(happened) AS "Было", sum(found) AS "Найдено", sum(both) AS "Совпало",
-		sum(happened) - sum(both) AS "Пропущено", sum(found) - sum(both) AS "Лишнее",
-		round(sum(both)::numeric / NULLIF(sum(happened), 0), 4) AS "Полнота",
-		round(sum(both)::numeric / NULLIF(sum(found), 0), 4) AS "Точность",
+SELECT sum(happened) AS "Было", sum(found) AS "Найдено", sum(matched) AS "Совпало",
+		sum(happened) - sum(matched) AS "Пропущено", sum(found) - sum(matched) AS "Лишнее",
+		round(sum(matched)::numeric / NULLIF(sum(happened), 0), 4) AS "Полнота",
+		round(sum(matched)::numeric / NULLIF(sum(found), 0), 4) AS "Точность",
 		count(*) FILTER (WHERE happened > 0) AS "Правил нарушено",
 		count(*) AS "Правил всего"
 	FROM score;
 
 DO $$
 BEGIN
-	IF (SELECT sum(happened) = 0 OR sum(both) < sum(happened) OR sum(both) < sum(found) FROM score) THEN
+	IF (SELECT sum(s.happened) = 0 OR sum(s.matched) < sum(s.happened) OR sum(s.matched) < sum(s.found) FROM score s) THEN
 		RAISE EXCEPTION 'recall or precision is below 1';
 	END IF;
 END

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """The same pages give the same rows, in whatever order and however often they are taken in.
 
-One simulated account is read at two moments.  Its pages are given to ingest() in several orders, each as an account of
-its own and in a session of another time zone: as they come, shuffled, shuffled with half of them repeated.  Each table must then hold the same rows for all
-accounts.  Prints TAP.  Connects by the usual PG* variables to a database with regcrm.
+One simulated account is read at two moments; beside it stand a few clients with several deals, about whom everything is
+told piecemeal: versions of leads, contacts and tasks, links cut and made again, calls and messages that hang on contacts,
+deals closed, opened, deleted and restored.  The pages are given to ingest() in several orders, each as an account of its
+own and in a session of another time zone: as they come, shuffled, shuffled with half of them repeated.  Each table must
+then hold the same rows for all accounts.  Prints TAP.  Connects by the usual PG* variables to a database with regcrm.
 
     ingest_order_test.py [--deals 60] [--days 12] [--orders 4] [--seed 1]
 """
@@ -96,8 +98,88 @@ def all_pages(seed: int, deals: int, days: int, limit: int) -> list:
                    "updated_at": 1767220000, "status_id": "61000010", "pipeline_id": "7001001", "_embedded": []}]),
         ("events", [{"id": "x1", "type": "never_heard_of", "entity_id": 1, "entity_type": "lead", "created_at": 1767220000}]),
     ]
+    pages += piecemeal(random.Random(seed), 12)
     for part in (2, 3):
         pages += pages_at(Shown(world, start + days * DAY * part // 3), limit)
+    return pages
+
+
+def piecemeal(rng: random.Random, clients: int) -> list:
+    """Clients with several deals, as pages of a few elements each."""
+    leads, contacts, tasks, notes, events = [], [], [], {"leads": [], "contacts": [], "companies": []}, []
+    begin = 1772000000
+
+    def moment() -> int:
+        return begin + rng.randrange(40) * 1800 + rng.randrange(3) * 7
+
+    def event(kind: str, of: str, id_: int, after: list = (), before: list = (), by: int = 0) -> None:
+        events.append({"id": f"p{len(events)}", "type": kind, "entity_id": id_, "entity_type": of, "created_by": by,
+                       "created_at": moment(), "value_after": list(after), "value_before": list(before)})
+
+    def status() -> dict:
+        return {"id": rng.choice([*(id_ for id_, _ in school.STAGES.values()), school.UNMAPPED]), "pipeline_id": school.SALES}
+
+    managers = [person.id for person in school.MANAGERS[:3]]
+    for number in range(clients):
+        contact, company, talk = 8_900_000 + number, 7_900_000 + number % 3, 5900 + number % 7
+        mine = [9_900_000 + 10 * number + n for n in range(rng.randint(1, 3))]
+        for lead in mine:
+            created = moment()
+            for version in range(rng.randint(1, 3)):
+                now, embedded = status(), {"tags": [{"name": f"t{version}"}]}
+                if rng.random() < .8:
+                    embedded["contacts"] = [{"id": id_, "is_main": id_ == contact} for id_ in (contact, contact + 1) if rng.random() < .7]
+                if rng.random() < .5:
+                    embedded["companies"] = [{"id": company}]
+                # no two versions of one second
+                updated = created + version * 20000 + rng.randrange(20000)
+                leads.append({"id": lead, "name": f"v{version}", "status_id": now["id"], "pipeline_id": now["pipeline_id"],
+                              "responsible_user_id": rng.choice(managers), "created_at": created, "updated_at": updated,
+                              "closed_at": updated - 5 if now["id"] in (142, 143) else None, "custom_fields_values": rng.choice([None, [
+                                  render.field_value(school.FIELDS["paid_at"].id, True),
+                                  render.field_value(school.FIELDS["lead_date"].id, created)]]), "_embedded": embedded})
+            for _ in range(rng.randint(0, 3)):
+                event("lead_status_changed", "lead", lead, [{"lead_status": status()}], [{"lead_status": status()}])
+            if rng.random() < .3:
+                event("entity_responsible_changed", "lead", lead, [{"responsible_user": {"id": managers[0]}}], [{"responsible_user": {"id": managers[1]}}])
+            for kind in ("lead_deleted", "lead_restored"):
+                if rng.random() < .2:
+                    event(kind, "lead", lead)
+            if rng.random() < .2:
+                leads.append({"id": lead, "is_deleted": True, "updated_at": moment(), "created_at": None, "_embedded": []})
+            for kind in ("entity_linked", "entity_unlinked"):
+                if rng.random() < .3:
+                    event(kind, "lead", lead, [{kind[7:-2].rstrip("e"): {"entity": {"type": "contact", "id": contact}}}])
+            field = school.FIELDS["paid_at"].id
+            for text in rng.sample((["1"], []), rng.randint(0, 2)):
+                event(f"custom_field_{field}_value_changed", "lead", lead,
+                      [{"custom_field_value": {"field_id": field, "field_type": 3, "enum_id": None, "text": t}} for t in text])
+            task = 6_900_000 + len(tasks)
+            for version in range(rng.randint(0, 2)):
+                tasks.append({"id": task, "created_by": rng.choice([0, managers[0]]), "created_at": created, "updated_at": created + 60 + 5000 * version,
+                              "entity_id": lead, "entity_type": "leads", "is_completed": version == 1, "text": rng.choice(["Перезвонить", "договор"]),
+                              "complete_till": created + 9000, "result": []})
+            if rng.random() < .3:
+                event(rng.choice(["task_completed", "task_deleted"]), "task", task)
+        for version in range(rng.randint(0, 2)):
+            contacts.append({"id": contact, "name": f"Клиент {version}", "created_at": begin, "updated_at": begin + 30000 * version + rng.randrange(30000),
+                             "_embedded": {"leads": [{"id": lead} for lead in mine if rng.random() < .7]}})
+        for _ in range(6):
+            of, id_ = rng.choice([("contacts", contact), ("companies", company), ("leads", mine[0])])
+            notes[of].append({"id": 5_900_000 + sum(map(len, notes.values())), "entity_id": id_, "created_by": rng.choice([0, school.TELEPHONY.id, *managers]),
+                              "responsible_user_id": rng.choice(managers), "created_at": moment(), "updated_at": moment(),
+                              "note_type": rng.choice(["call_in", "call_out", "common", "sms_out"]),
+                              "params": {"duration": rng.randrange(60), "text": "слова"}})
+        for _ in range(8):
+            of, id_ = rng.choice([("contact", contact), ("contact", contact), ("lead", rng.choice(mine))])
+            event(rng.choice(["incoming_chat_message", "outgoing_chat_message"]), of, id_,
+                  [{"message": {"id": "m", "origin": "waba", "talk_id": rng.choice([talk, None])}}], by=rng.choice([0, 0, managers[0]]))
+
+    pages = []
+    for name, path, rows in (("leads", "leads", leads), ("contacts", "contacts", contacts), ("tasks", "tasks", tasks), ("events", "events", events),
+                             *(("notes", f"{of}/notes", found) for of, found in notes.items())):
+        rng.shuffle(rows)
+        pages += listed(name, path, rows, 7)
     return pages
 
 
