@@ -33,11 +33,11 @@ CREATE FUNCTION regcrm.judge_touched() RETURNS trigger
 COMMENT ON FUNCTION regcrm.judge_touched() IS
 	'Deferred trigger of deal, event and task: judges all deals that the transaction has touched, once, at its end or at SET CONSTRAINTS ALL IMMEDIATE.';
 
-CREATE FUNCTION regcrm.judging_due() RETURNS boolean
+CREATE FUNCTION regcrm.judging_due(relation regclass) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'regcrm_judging_due'
-	LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION regcrm.judging_due() IS
-	'For the WHEN clause of the deferred triggers: true for the first fact that a transaction writes, so that one event is queued for all of them. Of no use elsewhere.';
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION regcrm.judging_due(regclass) IS
+	'For the WHEN clause of the deferred triggers: whether a row that is written to this table now is to be judged at the end of the transaction. False where regcrm.mode is off, and for what the extension writes itself.';
 
 CREATE FUNCTION regcrm.setup_triggers() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -70,7 +70,7 @@ BEGIN
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_truncated',
 			'CREATE TRIGGER %1$s BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION regcrm.facts_truncated()');
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_judge',
-			'CREATE CONSTRAINT TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE ON %2$s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (regcrm.judging_due()) EXECUTE FUNCTION regcrm.judge_touched()');
+			'CREATE CONSTRAINT TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE ON %2$s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (regcrm.judging_due(''%2$s'')) EXECUTE FUNCTION regcrm.judge_touched()');
 	END LOOP;
 END
 $$;

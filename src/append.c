@@ -38,6 +38,7 @@ struct Appending
 	bool		has_actor;
 	BulkColumn	account, deal, at, first, kind, from_stage, to_stage, field,
 				value, value_before, actor;
+	BulkColumn	moved_account, moved_deal, moved_from, moved_to;
 };
 
 static Statement insert_events = {
@@ -56,6 +57,13 @@ static Statement insert_events = {
 	11, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, TEXTARRAYOID,
 		ARG_STAGES, ARG_STAGES, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}
 };
+static Statement move_events = {
+	"update regcrm.event e set at = u.moved_to"
+	" from unnest($1, $2, $3, $4) u(account_id, deal_id, moved_from, moved_to)"
+	" where e.account_id = u.account_id and e.deal_id = u.deal_id and e.at = u.moved_from"
+	" and e.source = 'regcrm' and e.from_stage is null and e.value_before is null",
+	4, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
+};
 static Statement select_actor = {
 	"select id from regcrm.manager where account_id = $1 and db_role = $2"
 	" order by id limit 1",
@@ -69,6 +77,8 @@ reset(Appending *appending)
 	memset(&appending->account, 0, sizeof(Appending) - offsetof(Appending, account));
 	appending->account.type = appending->deal.type = appending->actor.type = INT8OID;
 	appending->at.type = TIMESTAMPTZOID;
+	appending->moved_account.type = appending->moved_deal.type = INT8OID;
+	appending->moved_from.type = appending->moved_to.type = TIMESTAMPTZOID;
 	appending->first.type = BOOLOID;
 	appending->from_stage.type = appending->to_stage.type = ARG_STAGE;
 	appending->kind.type = appending->field.type = appending->value.type =
@@ -104,15 +114,30 @@ write_events(void *arg)
 }
 
 static void
+write_moves(void *arg)
+{
+	Appending  *appending = arg;
+	Datum		args[] = {
+		bulk_array(&appending->moved_account), bulk_array(&appending->moved_deal),
+		bulk_array(&appending->moved_from), bulk_array(&appending->moved_to)
+	};
+
+	(void) statement_write(&move_events, args);
+}
+
+static void
 flush(Appending *appending)
 {
 	MemoryContext old;
 
-	if (appending->account.n == 0)
+	if (appending->account.n == 0 && appending->moved_account.n == 0)
 		return;
 	CHECK_FOR_INTERRUPTS();
 	old = MemoryContextSwitchTo(appending->context);
-	gate_write_quietly("event", write_events, appending);
+	if (appending->moved_account.n > 0)
+		gate_write_quietly("event", write_moves, appending);
+	if (appending->account.n > 0)
+		gate_write_quietly("event", write_events, appending);
 	MemoryContextSwitchTo(old);
 	reset(appending);
 }
@@ -168,6 +193,20 @@ append_event(Appending *appending, const AppendedEvent *event)
 			 event->first || !appending->has_actor);
 	MemoryContextSwitchTo(old);
 	if (appending->account.n >= BATCH)
+		flush(appending);
+}
+
+void
+append_moved(Appending *appending, int64 account_id, int64 deal_id, instant from, instant to)
+{
+	MemoryContext old = MemoryContextSwitchTo(appending->context);
+
+	bulk_add(&appending->moved_account, Int64GetDatum(account_id), false);
+	bulk_add(&appending->moved_deal, Int64GetDatum(deal_id), false);
+	bulk_add(&appending->moved_from, TimestampTzGetDatum(from), false);
+	bulk_add(&appending->moved_to, TimestampTzGetDatum(to), false);
+	MemoryContextSwitchTo(old);
+	if (appending->moved_account.n >= BATCH)
 		flush(appending);
 }
 

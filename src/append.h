@@ -32,6 +32,13 @@ typedef struct AppendedEvent
 /* role wrote the column; to be called between tables_enter() and tables_leave(). */
 extern Appending *append_begin(Oid role);
 extern void append_event(Appending *appending, const AppendedEvent *event);
+
+/*
+ * A deal's creation was moved from one moment to another: so are the events
+ * that tell what it was created with.
+ */
+extern void append_moved(Appending *appending, int64 account_id, int64 deal_id,
+						 instant from, instant to);
 extern void append_end(Appending *appending);
 
 #endif							/* REGCRM_APPEND_H */

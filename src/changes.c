@@ -69,8 +69,8 @@ static Statement change_violations = {
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
 };
 static Statement withdraw_violations = {
-	"update regcrm.violation set withdrawn_at = clock_timestamp()"
-	" where account_id = $1 and id = any ($2)",
+	"update regcrm.violation v set withdrawn_at = clock_timestamp() from unnest($2) u(id)"
+	" where v.account_id = $1 and v.id = u.id",
 	2, {INT8OID, INT8ARRAYOID}
 };
 static Statement write_moments = {

@@ -88,7 +88,8 @@ static Statement keep_first_managers = {
 	3, {INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 };
 static Statement remove_events = {
-	"delete from regcrm.event where account_id = $1 and id = any ($2) and source = 'regcrm'",
+	"delete from regcrm.event e using unnest($2) u(id)"
+	" where e.account_id = $1 and e.id = u.id and e.source = 'regcrm'",
 	2, {INT8OID, INT8ARRAYOID}
 };
 

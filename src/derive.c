@@ -16,10 +16,12 @@
  * How an appended event gives way.  One that tells what the deal was created
  * with gives way to any loaded event of the same kind (and field) at or before
  * the creation: the loaded one tells it better.  One that tells of a change
- * gives way where the deal was already there: the loaded event came first, and
- * the write of the column only repeated it.  Where loaded history changed what
- * the deal moved from, an appended move keeps its aim only ("from where it
- * stood"): its from_stage was a copy of the column, not something seen.
+ * says what it was before; where that is what the other events say too, who
+ * wrote the column knew them, and the change is one.  Where it is not, he wrote
+ * without the history that was loaded since: then the event gives way if a
+ * loaded one told the same before, and else keeps its aim only (a move comes
+ * "from where it stood"; its from_stage was a copy of the column, not something
+ * that was seen).
  *
  * What is derived has id 0 and comes first in its instant.
  *
@@ -91,6 +93,18 @@ same_subject(const RawFact *a, const RawFact *b)
 		(a->fact.kind != FACT_FIELD || a->fact.u.field.number == b->fact.u.field.number);
 }
 
+/* Whether two texts of the same field (or managers) mean the same. */
+static bool
+same_value(const TimelineReader *reader, const RawFact *of, const char *a, const char *b)
+{
+	FieldType	type = of->slot >= 0 ? reader->slots[of->slot].type : FIELD_CUSTOM;
+
+	if (of->fact.kind == FACT_RESPONSIBLE)
+		return manager_in(a) == manager_in(b);
+	return field_read(a, type, reader->account->zone).hash ==
+		field_read(b, type, reader->account->zone).hash;
+}
+
 static void
 give_way_at_creation(TimelineReader *reader)
 {
@@ -113,6 +127,17 @@ give_way_at_creation(TimelineReader *reader)
 	}
 }
 
+/* Whether a loaded event before raw i says that the deal moved to that stage. */
+static bool
+loaded_move(const TimelineReader *reader, int i, stage_code to)
+{
+	while (--i >= 0)
+		if (counts(&reader->raw[i], FACT_MOVE) && !reader->raw[i].appended &&
+			reader->raw[i].to_stage == to)
+			return true;
+	return false;
+}
+
 /* Moves of ours after the creation. */
 static void
 give_way_moves(TimelineReader *reader)
@@ -133,17 +158,49 @@ give_way_moves(TimelineReader *reader)
 			for (int k = i + 1; k < reader->nraw && reader->raw[k].fact.at == raw->fact.at; k++)
 				if (counts(&reader->raw[k], FACT_MOVE))
 					alone = false;
-		if (raw->appended && last != NULL && alone)
+		if (raw->appended && last != NULL && alone &&
+			raw->fact.u.move.from != last->fact.u.move.to)
 		{
-			if (raw->to_stage == last->to_stage)
-			{
-				raw->gave_way = true;
+			raw->gave_way = loaded_move(reader, i, raw->to_stage);
+			if (raw->gave_way)
 				continue;
-			}
-			if (raw->fact.u.move.from != last->fact.u.move.to)
-				raw->fact.u.move.from = STAGE_NONE;
+			raw->fact.u.move.from = STAGE_NONE;
 		}
 		last = raw;
+	}
+}
+
+/* Whether a loaded event before raw i says the same of a field or a manager. */
+static bool
+loaded_value(const TimelineReader *reader, int i)
+{
+	const RawFact *raw = &reader->raw[i];
+
+	while (--i >= 0)
+		if (same_subject(raw, &reader->raw[i]) && !reader->raw[i].appended &&
+			same_value(reader, raw, raw->text, reader->raw[i].text))
+			return true;
+	return false;
+}
+
+/* Changes of fields and managers by us after the creation. */
+static void
+give_way_changes(TimelineReader *reader)
+{
+	for (int i = 0; i < reader->nraw; i++)
+	{
+		RawFact    *raw = &reader->raw[i];
+		int			before = i - 1;
+
+		if (!raw->appended || raw->gave_way || raw->fact.at <= reader->deal.created_at ||
+			(raw->fact.kind != FACT_FIELD && raw->fact.kind != FACT_RESPONSIBLE))
+			continue;
+		while (before >= 0 && (reader->raw[before].gave_way ||
+							   !same_subject(raw, &reader->raw[before])))
+			before--;
+		if (before >= 0 &&
+			!same_value(reader, raw, raw->text_before, reader->raw[before].text))
+			raw->gave_way = loaded_value(reader, i);
 	}
 }
 
@@ -588,6 +645,7 @@ derive_line(TimelineReader *reader)
 	fill_line(reader);
 	give_way_at_creation(reader);
 	give_way_moves(reader);
+	give_way_changes(reader);
 	read_fields(reader);
 	derive_first_manager(reader);
 	derive_first_stage(reader);

@@ -173,6 +173,7 @@ field_text(Datum datum, bool isnull, FieldType type)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 						 errmsg("timestamp out of range")));
+			tm.tm_isdst = 0;	/* UTC; negative would leave the zone out */
 			EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, buffer);
 			return pstrdup(buffer);
 	}

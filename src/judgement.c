@@ -19,7 +19,6 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "batch.h"
@@ -143,8 +142,8 @@ regcrm_judge(PG_FUNCTION_ARGS)
 	account_id = PG_GETARG_INT64(0);
 	deal_id = PG_GETARG_INT64(1);
 
+	/* by the snapshot of the query that asks */
 	begin_work(&scope, false);
-	PushActiveSnapshot(GetTransactionSnapshot());
 	account = account_get(account_id);
 	reader = timeline_open(account, &deal_id, 1,
 						   account_as_of(account, moment_argument(fcinfo, 2)), 0);
@@ -158,7 +157,6 @@ regcrm_judge(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 		put_finding(result, account->regulation, &findings[i]);
 	timeline_close(reader);
-	PopActiveSnapshot();
 	end_work(&scope);
 	return (Datum) 0;
 }

@@ -42,27 +42,29 @@
 
 #define SELECT_DEADLINES \
 	"select deal_id, arose_at, rule, task_id, stage, manager_id, warn_at, due_at," \
-	" met_at, state, ended_at from regcrm.deadline where account_id = $1"
+	" met_at, state, ended_at from "
 #define SELECT_VIOLATIONS \
 	"select deal_id, arose_at, rule, task_id, stage, manager_id, id, severity," \
-	" breached_at, resolved_at, resolution, evidence::text, withdrawn_at is not null" \
-	" from regcrm.violation where account_id = $1"
+	" breached_at, resolved_at, resolution, evidence::text, withdrawn_at is not null from "
 #define SELECT_MOMENTS \
-	"select deal_id, at from regcrm.next_moment where account_id = $1"
-#define SOME			" and deal_id = any ($2)"
-#define ORDER			" order by account_id, deal_id"
+	"select deal_id, at from "
+#define ALL				" where account_id = $1 order by account_id, deal_id"
+/* the deals whose ids are given, and whose rows they are */
+#define SOME(table) \
+	"unnest($2) u(deal) join regcrm." table " f on f.account_id = $1" \
+	" and f.deal_id = u.deal order by f.deal_id"
 
 static Statement select_deadlines[2] = {
-	{SELECT_DEADLINES ORDER, 1, {INT8OID}},
-	{SELECT_DEADLINES SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+	{SELECT_DEADLINES "regcrm.deadline" ALL, 1, {INT8OID}, true},
+	{SELECT_DEADLINES SOME("deadline"), 2, {INT8OID, INT8ARRAYOID}}
 };
 static Statement select_violations[2] = {
-	{SELECT_VIOLATIONS ORDER, 1, {INT8OID}},
-	{SELECT_VIOLATIONS SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+	{SELECT_VIOLATIONS "regcrm.violation" ALL, 1, {INT8OID}, true},
+	{SELECT_VIOLATIONS SOME("violation"), 2, {INT8OID, INT8ARRAYOID}}
 };
 static Statement select_moments[2] = {
-	{SELECT_MOMENTS ORDER, 1, {INT8OID}},
-	{SELECT_MOMENTS SOME ORDER, 2, {INT8OID, INT8ARRAYOID}}
+	{SELECT_MOMENTS "regcrm.next_moment" ALL, 1, {INT8OID}, true},
+	{SELECT_MOMENTS SOME("next_moment"), 2, {INT8OID, INT8ARRAYOID}}
 };
 
 enum

@@ -37,20 +37,14 @@
 /* Tells our advisory locks from users' ones, whose field 4 is 1 or 2. */
 #define KEY_LOCK_CLASS	0x5243
 
-static Statement lock_rows = {
-	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
-	" order by account_id, id for no key update",
-	2, {INT8OID, INT8ARRAYOID}
-};
+#define FIND \
+	"select d.id from unnest($2) u(id) join regcrm.deal d" \
+	" on d.account_id = $1 and d.id = u.id order by d.id"
+
+static Statement find_rows = {FIND, 2, {INT8OID, INT8ARRAYOID}};
+static Statement lock_rows = {FIND " for no key update of d", 2, {INT8OID, INT8ARRAYOID}};
 static Statement lock_free_rows = {
-	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
-	" order by account_id, id for no key update skip locked",
-	2, {INT8OID, INT8ARRAYOID}
-};
-static Statement find_rows = {
-	"select id from regcrm.deal where account_id = $1 and id = any ($2)"
-	" order by account_id, id",
-	2, {INT8OID, INT8ARRAYOID}
+	FIND " for no key update of d skip locked", 2, {INT8OID, INT8ARRAYOID}
 };
 
 /*
@@ -95,29 +89,37 @@ mark(Statement *statement, int64 account_id, const DealRef *deals, int n,
 	pfree(ids);
 }
 
-/* Locks the keys of deals that are not there, or only by us; whether there are any. */
+static int
+key_lock_of(const DealRef *deal)
+{
+	return hash_bytes((const unsigned char *) &deal->id, sizeof(int64)) % KEY_LOCKS;
+}
+
+/*
+ * Locks the keys of deals that are not there, or only by us; whether there are
+ * any.  With skip, busy[] says which locks somebody else holds.
+ */
 static bool
-lock_keys(int64 account_id, const DealRef *deals, int n, const bool *exists)
+lock_keys(int64 account_id, const DealRef *deals, int n, const bool *exists,
+		  bool skip, bool *busy)
 {
 	bool		wanted[KEY_LOCKS] = {false};
 	bool		any = false;
 
 	for (int i = 0; i < n; i++)
 		if (!exists[i] || deals[i].inserted)
-		{
-			wanted[hash_bytes((const unsigned char *) &deals[i].id, sizeof(int64)) % KEY_LOCKS] = true;
-			any = true;
-		}
+			wanted[key_lock_of(&deals[i])] = any = true;
 	for (int i = 0; i < KEY_LOCKS; i++)
 	{
 		LOCKTAG		tag;
 
+		busy[i] = false;
 		if (!wanted[i])
 			continue;
 		SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
 							 hash_bytes((const unsigned char *) &account_id, sizeof(int64)),
 							 i, KEY_LOCK_CLASS);
-		(void) LockAcquire(&tag, ExclusiveLock, false, false);
+		busy[i] = LockAcquire(&tag, ExclusiveLock, false, skip) == LOCKACQUIRE_NOT_AVAIL;
 	}
 	return any;
 }
@@ -128,10 +130,11 @@ locks_take(int64 account_id, DealRef *deals, int n, bool skip)
 	bool	   *exists = palloc(n * sizeof(bool) + 1);
 	bool	   *lock = palloc(n * sizeof(bool) + 1);
 	bool	   *locked = palloc(n * sizeof(bool) + 1);
+	bool		busy[KEY_LOCKS];
 	int			kept = 0;
 
 	mark(&find_rows, account_id, deals, n, NULL, exists);
-	if (lock_keys(account_id, deals, n, exists))
+	if (lock_keys(account_id, deals, n, exists, skip, busy))
 	{
 		/* who held the key may have brought the deal */
 		mark(&find_rows, account_id, deals, n, NULL, exists);
@@ -146,6 +149,8 @@ locks_take(int64 account_id, DealRef *deals, int n, bool skip)
 	for (int i = 0; i < n; i++)
 	{
 		deals[i].exists = exists[i];
+		if (!exists[i] && busy[key_lock_of(&deals[i])])
+			continue;
 		if (lock[i] && !locked[i])
 		{
 			if (skip)

@@ -42,8 +42,8 @@
  *	 way back comes later.  The first load asks for no window at all, since
  *	 rows then come in the order of their ids and stay where they are.
  * - Events never change, so their windows stand still; but they have no order
- *	 to rely on, so that a history that proves too long for one window is cut
- *	 into windows of some tens of pages, whose width follows the density found.
+ *	 to rely on, so that a long history is cut into windows of some tens of
+ *	 pages, whose width follows the density found.
  *
  * Time is amoCRM's: every window ends WINDOW_LAG before what the Date header
  * said at the beginning of the pass, since the present second is not over and
@@ -244,7 +244,7 @@ typedef struct Pass
 PG_FUNCTION_INFO_V1(regcrm_sync);
 PG_FUNCTION_INFO_V1(regcrm_connect);
 
-static bool lock_account(int64 account_id, bool wait);
+static bool lock_account(int64 account_id);
 static void unlock_account(int64 account_id);
 static bool run_pass(Pass *pass);
 static bool run_feeds(Pass *pass);
@@ -253,7 +253,7 @@ static bool ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer
 static bool renew_tokens(Pass *pass);
 static bool exchange(Pass *pass, const char *grant, const char *code);
 static void load_tokens(Pass *pass);
-static void pause_for(Pass *pass, int attempt, int retry_after);
+static void pause_for(int attempt, int retry_after);
 static void set_trouble(Pass *pass, Trouble trouble, const char *format,...) pg_attribute_printf(3, 4);
 
 /* ------------------------------------------------------- small helpers */
@@ -327,11 +327,11 @@ account_lock_tag(int64 account_id)
  * Takes the session's lock of an account; false where another has it.
  */
 static bool
-lock_account(int64 account_id, bool wait)
+lock_account(int64 account_id)
 {
 	LOCKTAG		tag = account_lock_tag(account_id);
 
-	return LockAcquire(&tag, ExclusiveLock, true, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 static void
@@ -1120,11 +1120,10 @@ renew_tokens(Pass *pass)
  * Waits before another try: as long as the answer says, else doubling.
  */
 static void
-pause_for(Pass *pass, int attempt, int retry_after)
+pause_for(int attempt, int retry_after)
 {
 	double		seconds = retry_after >= 0 ? retry_after : jitter() * 0.5 * (1 << (attempt - 1));
 
-	(void) pass;
 	http_pause((long) (Max(seconds, 0.2) * 1000));
 }
 
@@ -1193,7 +1192,7 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 				}
 				if (may_shrink)
 				{
-					pause_for(pass, attempt, answer->retry_after);
+					pause_for(attempt, answer->retry_after);
 					return false;
 				}
 				if (!again)
@@ -1212,7 +1211,7 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 					return false;
 				break;
 		}
-		pause_for(pass, attempt, answer->retry_after);
+		pause_for(attempt, answer->retry_after);
 	}
 }
 
@@ -1488,7 +1487,7 @@ run_feed(Pass *pass, const Feed *feed)
 			set_trouble(pass, TROUBLE_LATER, "%s could not be read: %s", path, step.error);
 			if (++unreadable == MAX_TRIES)
 				return false;
-			pause_for(pass, unreadable, -1);
+			pause_for(unreadable, -1);
 			continue;
 		}
 		unreadable = 0;
@@ -1998,7 +1997,7 @@ worker_pass(int64 account_id)
 	MemoryContext round = CurrentMemoryContext;
 	Pass	   *pass = make_pass(round, account_id, false, false);
 
-	if (!lock_account(account_id, false))
+	if (!lock_account(account_id))
 	{
 		ereport(DEBUG1,
 				(errmsg("account " INT64_FORMAT " is being synced by another process", account_id)));
@@ -2118,7 +2117,7 @@ locked_pass(Pass *pass)
 {
 	volatile bool done = false;
 
-	if (!lock_account(pass->account_id, false))
+	if (!lock_account(pass->account_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("account " INT64_FORMAT " is being synced by another process", pass->account_id),
@@ -2548,7 +2547,7 @@ regcrm_connect(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	work_require_ready();
 
-	if (!lock_account(provisional, false))
+	if (!lock_account(provisional))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("\"%s\" is being connected by another process", origin)));

@@ -26,6 +26,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -35,6 +36,18 @@
 #define PINNED_PATH "pg_catalog, pg_temp"
 
 static Oid	table_owner(Oid relid);
+static void set_locally(const char *name, const char *value);
+
+/* After detach() the stages are text until setup() takes the tables back. */
+static void
+check_attached(Oid deal)
+{
+	if (get_atttype(deal, get_attnum(deal, "stage")) != tables_stage_type())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the tables in schema \"%s\" are detached from the extension", REGCRM_SCHEMA),
+				 errhint("Run regcrm.setup().")));
+}
 
 void
 tables_enter(TablesScope *scope, bool as_owner)
@@ -42,8 +55,10 @@ tables_enter(TablesScope *scope, bool as_owner)
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	if (as_owner)
 	{
-		Oid			owner = table_owner(tables_find("deal"));
+		Oid			deal = tables_find("deal");
+		Oid			owner = table_owner(deal);
 
+		check_attached(deal);
 		/* As ri_PerformCheck: the owner's own forced row security is his affair. */
 		SetUserIdAndSecContext(owner, scope->sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |
@@ -51,8 +66,7 @@ tables_enter(TablesScope *scope, bool as_owner)
 	}
 	scope->guc_level = NewGUCNestLevel();
 	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
-		(void) set_config_option("search_path", PINNED_PATH, PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		set_locally("search_path", PINNED_PATH);
 }
 
 void
@@ -111,20 +125,18 @@ tables_stage_array(void)
 	return get_array_type(tables_stage_type());
 }
 
-/*
- * The statement's plan, made and kept at the first call.  DROP and CREATE
- * EXTENSION in one session give the type stage another OID; the plan is then
- * made anew.  Other changes of the tables the plan cache sees by itself.
- */
-SPIPlanPtr
-statement_plan(Statement *statement)
+static void
+set_locally(const char *name, const char *value)
 {
-	Oid			stage_type = tables_stage_type();
-	Oid			args[STATEMENT_ARGS_MAX];
-	SPIPlanPtr	plan;
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
 
-	if (statement->plan != NULL && statement->stage_type == stage_type)
-		return statement->plan;
+static void
+prepare(Statement *statement, Oid stage_type)
+{
+	Oid			args[STATEMENT_ARGS_MAX];
+	SPIPlanPtr	plan = statement->plan;
 
 	for (int i = 0; i < statement->nargs; i++)
 	{
@@ -134,20 +146,67 @@ statement_plan(Statement *statement)
 		else if (args[i] == ARG_STAGES)
 			args[i] = get_array_type(stage_type);
 	}
-	if (statement->plan != NULL)
+	if (plan != NULL)
 	{
-		plan = statement->plan;
 		statement->plan = NULL;
 		SPI_freeplan(plan);
 	}
-	plan = SPI_prepare(statement->sql, statement->nargs, args);
+	plan = SPI_prepare_cursor(statement->sql, statement->nargs, args,
+							  statement->whole ? 0 : CURSOR_OPT_GENERIC_PLAN);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
 			 SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
 	statement->stage_type = stage_type;
 	statement->plan = plan;
-	return plan;
+}
+
+/*
+ * Sees to it that the plan goes by keys.  Plans are made when a session first
+ * needs them, often while the tables are empty, and kept while a first load or
+ * rejudge() fills them: what is cheapest by the statistics of that moment (a
+ * scan of the few rows there are) would take quadratic time.  So our own
+ * settings decide, not the statistics.  Costs a few comparisons where a plan is
+ * there already.
+ */
+static void
+plan_by_keys(SPIPlanPtr plan)
+{
+	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
+	CachedPlan *cached;
+	int			level;
+
+	if (source->is_valid && source->gplan != NULL && source->gplan->is_valid)
+		return;
+	level = NewGUCNestLevel();
+	set_locally("enable_seqscan", "off");
+	set_locally("enable_hashjoin", "off");
+	set_locally("enable_mergejoin", "off");
+	set_locally("enable_bitmapscan", "off");
+	set_locally("jit", "off");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	cached = SPI_plan_get_cached_plan(plan);
+	if (cached != NULL)
+		ReleaseCachedPlan(cached, CurrentResourceOwner);
+	PopActiveSnapshot();
+	AtEOXact_GUC(true, level);
+}
+
+/*
+ * The statement's plan, made and kept at the first call.  DROP and CREATE
+ * EXTENSION in one session give the type stage another OID; the statement is
+ * then prepared anew.  Other changes of the tables the plan cache sees itself.
+ */
+SPIPlanPtr
+statement_plan(Statement *statement)
+{
+	Oid			stage_type = tables_stage_type();
+
+	if (statement->plan == NULL || statement->stage_type != stage_type)
+		prepare(statement, stage_type);
+	if (!statement->whole)
+		plan_by_keys(statement->plan);
+	return statement->plan;
 }
 
 void

@@ -38,6 +38,10 @@ extern Oid	tables_stage_array(void);
 /*
  * A statement that is planned once a session.  In argument types, ARG_STAGE
  * and ARG_STAGES stand for the type stage, whose OID only the catalog knows.
+ *
+ * A statement looks rows up by keys that it is given, and is planned for that,
+ * unless it is said to be "whole": then it reads all of an account, and how,
+ * is the planner's to choose.
  */
 #define ARG_STAGE			((Oid) 1)
 #define ARG_STAGES			((Oid) 2)
@@ -48,6 +52,7 @@ typedef struct Statement
 	const char *sql;
 	int			nargs;
 	Oid			args[STATEMENT_ARGS_MAX];
+	bool		whole;
 	SPIPlanPtr	plan;			/* NULL = not planned yet */
 	Oid			stage_type;		/* for which it was planned */
 } Statement;

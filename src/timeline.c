@@ -43,7 +43,7 @@
 #define FETCH_ROWS		500
 
 #define DEAL_COLUMNS \
-	"select id, stage, manager_id, created_at, updated_at," \
+	"select d.id, stage, manager_id, created_at, updated_at," \
 	" coalesce(deleted_at, case when is_deleted then coalesce(updated_at, created_at) end)," \
 	" lead_date, reason, pause_reason, meeting_at, return_on, agreed_at, signed_at," \
 	" paid_at, skip_task_check, in_regulation"
@@ -51,13 +51,13 @@
 	", (select array_agg(d.custom ->> n.name order by n.place)" \
 	" from unnest($3::text[]) with ordinality n(name, place))"
 #define EVENT_COLUMNS \
-	"select deal_id, at, id, kind, by_bot, actor_id, from_stage, to_stage, answered," \
-	" duration, scenario, field, value, value_before, source_id, source = 'regcrm'" \
-	" from regcrm.event where account_id = $1"
+	"select deal_id, at, e.id, kind, by_bot, actor_id, from_stage, to_stage, answered," \
+	" duration, scenario, field, value, value_before, source_id, source = 'regcrm' from "
 #define TASK_COLUMNS \
-	"select deal_id, id, kind, manager_id, created_at, by_bot, due_at, completed_at," \
-	" deleted_at from regcrm.task where account_id = $1"
-#define ORDER_FACTS		" order by account_id, deal_id"
+	"select deal_id, t.id, kind, manager_id, created_at, by_bot, due_at, completed_at," \
+	" deleted_at from "
+/* the deals whose ids are given, and whose rows they are */
+#define KEYS			"unnest($2) u(deal) join "
 
 enum
 {
@@ -80,24 +80,28 @@ enum
 	TASK_BY_BOT, TASK_DUE_AT, TASK_COMPLETED_AT, TASK_DELETED_AT, TASK_NCOLUMNS
 };
 
+#define ALL_DEALS		" from regcrm.deal d where account_id = $1 order by account_id, d.id"
+#define SOME_DEALS \
+	" from " KEYS "regcrm.deal d on d.account_id = $1 and d.id = u.deal order by d.id"
+
 /* By [custom fields too][ids given] */
 static Statement deal_statements[2][2] = {
-	{{DEAL_COLUMNS " from regcrm.deal d where account_id = $1 order by account_id, id",
-	1, {INT8OID}},
-	{DEAL_COLUMNS " from regcrm.deal d where account_id = $1 and id = any ($2) order by account_id, id",
-	2, {INT8OID, INT8ARRAYOID}}},
-	{{DEAL_COLUMNS DEAL_CUSTOM " from regcrm.deal d where account_id = $1 order by account_id, id",
-	3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}},
-	{DEAL_COLUMNS DEAL_CUSTOM " from regcrm.deal d where account_id = $1 and id = any ($2) order by account_id, id",
-	3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}}}
+	{{DEAL_COLUMNS ALL_DEALS, 1, {INT8OID}, true},
+	{DEAL_COLUMNS SOME_DEALS, 2, {INT8OID, INT8ARRAYOID}}},
+	{{DEAL_COLUMNS DEAL_CUSTOM ALL_DEALS, 3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}, true},
+	{DEAL_COLUMNS DEAL_CUSTOM SOME_DEALS, 3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}}}
 };
 static Statement event_statements[2] = {
-	{EVENT_COLUMNS " and deal_id is not null" ORDER_FACTS ", at", 1, {INT8OID}},
-	{EVENT_COLUMNS " and deal_id = any ($2)" ORDER_FACTS ", at", 2, {INT8OID, INT8ARRAYOID}}
+	{EVENT_COLUMNS "regcrm.event e where account_id = $1 and deal_id is not null"
+	" order by account_id, deal_id, at", 1, {INT8OID}, true},
+	{EVENT_COLUMNS KEYS "regcrm.event e on e.account_id = $1 and e.deal_id = u.deal"
+	" order by e.deal_id", 2, {INT8OID, INT8ARRAYOID}}
 };
 static Statement task_statements[2] = {
-	{TASK_COLUMNS " and deal_id is not null" ORDER_FACTS ", created_at", 1, {INT8OID}},
-	{TASK_COLUMNS " and deal_id = any ($2)" ORDER_FACTS ", created_at", 2, {INT8OID, INT8ARRAYOID}}
+	{TASK_COLUMNS "regcrm.task t where account_id = $1 and deal_id is not null"
+	" order by account_id, deal_id, created_at", 1, {INT8OID}, true},
+	{TASK_COLUMNS KEYS "regcrm.task t on t.account_id = $1 and t.deal_id = u.deal"
+	" order by t.deal_id", 2, {INT8OID, INT8ARRAYOID}}
 };
 
 /* Rows of a cursor, one at a time. */

@@ -11,16 +11,13 @@
  * So the notes are a log.  All that happens in a subtransaction, its committed
  * children included, lies behind the place where the log ended when it began:
  * rolling it back cuts the log off there, and nothing else need be done, on
- * commit nothing at all.  There are three kinds of notes:
- *
- *	TOUCH	a fact of a deal was written
- *	QUEUE	a deferred trigger event was queued, which will judge
- *	JUDGED	it fired: what stands before was judged
+ * commit nothing at all.  There are two kinds of notes: that a deal was
+ * touched, and that what stands before was judged.
  *
  * The server treats its queue of deferred events in the same way: events
  * queued in a subtransaction vanish with it, and those fired in it are to be
- * fired again (AfterTriggerEndSubXact).  So the last QUEUE standing behind the
- * last JUDGED always means an event that is really there.
+ * fired again (AfterTriggerEndSubXact).  So whenever a touch stands behind the
+ * last judging, the event of the row that touched is still to come.
  *
  * A deal is noted once for each mode and role, as long as its note stands; a
  * hash table finds it.  Its entries may point at notes that were cut off, so
@@ -37,11 +34,6 @@
 
 #include "touched.h"
 
-typedef enum NoteKind
-{
-	NOTE_TOUCH, NOTE_QUEUE, NOTE_JUDGED
-} NoteKind;
-
 /* What makes two touches the same note. */
 typedef struct TouchKey
 {
@@ -54,10 +46,9 @@ typedef struct TouchKey
 
 typedef struct Note
 {
-	TouchKey	touch;
-	int32		kind;
-	int32		last_queue;		/* of the notes up to this one; -1 = none */
-	int32		last_judged;
+	TouchKey	touch;			/* unless it tells that all was judged */
+	bool		judged;
+	int32		last_judged;	/* the last such note up to this one; -1 = none */
 } Note;
 
 typedef struct TouchEntry
@@ -140,22 +131,15 @@ touched_init(void)
 }
 
 static int32
-last_queue(void)
-{
-	return nnotes > 0 ? notes[nnotes - 1].last_queue : -1;
-}
-
-static int32
 last_judged(void)
 {
 	return nnotes > 0 ? notes[nnotes - 1].last_judged : -1;
 }
 
 static Note *
-add_note(NoteKind kind)
+add_note(bool judged)
 {
-	int32		queued = last_queue();
-	int32		judged = last_judged();
+	int32		last = judged ? nnotes : last_judged();
 	Note	   *note;
 
 	if (nnotes == room_notes)
@@ -171,9 +155,8 @@ add_note(NoteKind kind)
 	}
 	note = &notes[nnotes];
 	memset(note, 0, sizeof(*note));
-	note->kind = kind;
-	note->last_queue = kind == NOTE_QUEUE ? nnotes : queued;
-	note->last_judged = kind == NOTE_JUDGED ? nnotes : judged;
+	note->judged = judged;
+	note->last_judged = last;
 	nnotes++;
 	return note;
 }
@@ -207,26 +190,10 @@ touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted)
 		make_entries();
 	entry = hash_search(entries, &key, HASH_ENTER, &found);
 	if (found && entry->note < nnotes && entry->note > last_judged() &&
-		notes[entry->note].kind == NOTE_TOUCH &&
 		memcmp(&notes[entry->note].touch, &key, sizeof(key)) == 0)
 		return;
 	entry->note = nnotes;
-	add_note(NOTE_TOUCH)->touch = key;
-}
-
-bool
-touched_is_queued(void)
-{
-	return last_queue() > last_judged();
-}
-
-bool
-touched_queue(void)
-{
-	if (touched_is_queued())
-		return false;
-	(void) add_note(NOTE_QUEUE);
-	return true;
+	add_note(false)->touch = key;
 }
 
 static int
@@ -243,6 +210,12 @@ compare_touched(const void *a, const void *b)
 		(x->modes & TOUCH_ENFORCE ? -1 : 0);
 }
 
+bool
+touched_any(void)
+{
+	return nnotes > 0 && last_judged() < nnotes - 1;
+}
+
 TouchedDeal *
 touched_take(int *n)
 {
@@ -255,8 +228,6 @@ touched_take(int *n)
 	{
 		const TouchKey *touch = &notes[i].touch;
 
-		if (notes[i].kind != NOTE_TOUCH)
-			continue;
 		deals[count++] = (TouchedDeal) {
 			.account_id = touch->account_id,
 			.deal_id = touch->deal_id,
@@ -278,8 +249,8 @@ touched_take(int *n)
 		else
 			deals[kept++] = deals[i];
 	}
-	if (nnotes > 0)
-		(void) add_note(NOTE_JUDGED);
+	if (count > 0)
+		(void) add_note(true);
 	*n = kept;
 	return deals;
 }

@@ -33,14 +33,8 @@ extern void touched_init(void);
 /* A fact of the deal was written; inserted = the deal's own row. */
 extern void touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted);
 
-/*
- * A judging is due at the end of the transaction: true where no queued trigger
- * event will see to it yet; the caller then queues one.
- */
-extern bool touched_queue(void);
-
-/* Whether a queued trigger event is still to come. */
-extern bool touched_is_queued(void);
+/* Whether any deal was touched and not yet judged. */
+extern bool touched_any(void);
 
 /*
  * The deals touched and not yet judged, in order of account and id, palloc'd;

@@ -34,7 +34,7 @@ SELECT severity_name AS "Нарушения",
 	GROUP BY severity, severity_name
 	ORDER BY array_position('{critical,major,minor,info}', severity);
 
-\echo 'Хуже всего соблюдаются (правила менеджеров, от пяти случаев)'
+\echo 'Хуже всего соблюдаются (правила менеджеров со сроком или допуском, от пяти случаев)'
 SELECT rule AS "Правило",
 		left(title, :short) AS "Что требуется",
 		stage_name AS "Этап",
@@ -42,20 +42,20 @@ SELECT rule AS "Правило",
 		late + missed AS "Нарушено",
 		compliance AS "В срок, %"
 	FROM regcrm.rule_compliance
-	WHERE account_id = :account AND duty_of = 'manager' AND decided >= 5 AND late + missed > 0
+	WHERE account_id = :account AND duty_of = 'manager' AND form IN ('within', 'enter', 'leave') AND decided >= 5 AND late + missed > 0
 	ORDER BY compliance, decided DESC
-	LIMIT 12;
+	LIMIT 10;
 
-\echo 'Запрещённые действия (сколько раз могли, не посчитать; считаем, сколько раз сделали)'
+\echo 'Что должно быть всегда или не должно быть никогда (случаев не посчитать; считаем нарушения)'
 SELECT rule AS "Правило",
-		left(title, :short) AS "Что запрещено",
-		breaches_at_once AS "Раз",
+		left(title, :short) AS "Что требуется",
+		violations AS "Нарушений",
 		severity_name AS "Насколько",
 		regcrm.label('duty_of', duty_of) AS "Чьё"
 	FROM regcrm.rule_compliance
-	WHERE account_id = :account AND breaches_at_once > 0
-	ORDER BY array_position('{critical,major,minor,info}', severity), breaches_at_once DESC, rule
-	LIMIT 12;
+	WHERE account_id = :account AND violations > 0 AND (form NOT IN ('within', 'enter', 'leave') OR breaches_at_once > 0)
+	ORDER BY array_position('{critical,major,minor,info}', severity), violations DESC, rule
+	LIMIT 14;
 
 \echo 'Менеджеры'
 SELECT c.manager_name AS "Менеджер",
