@@ -1,4 +1,6 @@
 -- What setup() makes: tables with comments, the built-in regulation, once.
+-- as in psql, whatever the test driver asks for
+SET intervalstyle = 'postgres';
 \set VERBOSITY terse
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS regcrm;
