@@ -259,7 +259,7 @@ BEGIN
 			rtrim(a.base_url, '/') || '/leads/detail/' AS deal_url_start,
 			CASE
 				WHEN a.known_until IS NULL THEN now()
-				WHEN isfinite(a.known_until) THEN least(a.known_until, now())
+				WHEN a.known_until > '-infinity' THEN least(a.known_until, now())
 			END AS as_of,
 			-- business time is an error outside of these years, which one odd date must not be
 			timestamptz '2000-01-02 00:00:00+00' AS calendar_from,
