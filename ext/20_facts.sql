@@ -83,6 +83,20 @@ $$;
 COMMENT ON FUNCTION regcrm.current_account() IS
 	'The account that is meant where none is given: the setting regcrm.account_id, else the only account there is. Error 55000 where there is none or there are several, 22023 where the setting is no id.';
 
+CREATE FUNCTION regcrm.need_tables() RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+BEGIN
+	IF to_regclass('regcrm.deal') IS NULL OR to_regclass('regcrm.violation') IS NULL THEN
+		RAISE EXCEPTION 'the tables of regcrm do not exist'
+			USING ERRCODE = 'undefined_table', HINT = 'Run regcrm.setup().';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION regcrm.need_tables() IS
+	'Error 42P01 with a hint where setup() has not made the tables. For functions that need them.';
+
 CREATE FUNCTION regcrm.setup_facts() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 	SET search_path = pg_catalog, pg_temp

@@ -105,6 +105,7 @@ CREATE FUNCTION regcrm.waive(account_id bigint, violation_id bigint, reason text
 DECLARE
 	v record;
 BEGIN
+	PERFORM regcrm.need_tables();
 	IF reason IS NULL OR btrim(reason) = '' THEN
 		RAISE EXCEPTION 'a reason must be given'
 			USING ERRCODE = 'null_value_not_allowed',

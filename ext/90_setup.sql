@@ -242,6 +242,7 @@ DECLARE
 	persons bigint[];
 	named text;
 BEGIN
+	PERFORM regcrm.need_tables();
 	IF $1 IS NULL OR $2 IS NULL THEN
 		RAISE EXCEPTION 'an account and a deal must be given'
 			USING ERRCODE = 'null_value_not_allowed';

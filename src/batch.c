@@ -81,7 +81,8 @@ judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
 	for (int i = 0; i < n; i++)
 	{
 		ids[i] = deals[i].id;
-		set_columns |= deals[i].set_columns;
+		/* the columns of a synced account are amoCRM's */
+		set_columns |= deals[i].set_columns && !account->synced;
 	}
 	reader = timeline_open(account, ids, n, as_of, set_columns ? TIMELINE_COLUMNS : 0);
 	ledger = ledger_open(account, ids, n);
@@ -98,7 +99,7 @@ judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
 		}
 		nfindings = judge_deal(judge, &deal->line, &findings);
 		(void) ledger_compare(ledger, ids[i], findings, nfindings, deal->next_at, true);
-		if (deals[i].set_columns)
+		if (set_columns && deals[i].set_columns)
 			(void) columns_add(changes, deal);
 		deal = timeline_next(reader);
 	}

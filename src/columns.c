@@ -12,6 +12,9 @@
  * Events that we appended, and that gave way to loaded ones, are removed here
  * too, so that a report counts each move once.
  *
+ * The columns of a synced account are left alone: they are amoCRM's, and may
+ * know more than the events that have come so far.
+ *
  * One thing only a column knows: who was responsible before the first event
  * that says so.  Before that column is overwritten, it becomes an event at the
  * deal's creation.
@@ -265,7 +268,7 @@ columns_follow(int64 account_id, const int64 *ids, int n)
 		locks_take_rows(account_id, ids + from, count);
 		PushActiveSnapshot(GetLatestSnapshot());
 		account = account_read(account_id);
-		if (account != NULL)
+		if (account != NULL && !account->synced)
 		{
 			changes = columns_begin(account_id);
 			reader = timeline_open(account, ids + from, count, INSTANT_EVER,

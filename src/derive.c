@@ -10,26 +10,12 @@
  *	  ever set it, was so from the deal's creation.
  *	- On a synced account, where a column differs from where the events end,
  *	  something went unobserved; it is known to be so since updated_at.
- *	- An event that we appended because a column was written gives way to a
- *	  loaded event that tells the same thing.
- *
- * How an appended event gives way.  One that tells what the deal was created
- * with gives way to any loaded event of the same kind (and field) at or before
- * the creation: the loaded one tells it better.  One that tells of a change
- * says what it was before; where that is what the other events say too, who
- * wrote the column knew them, and the change is one.  Where it is not, he wrote
- * without the history that was loaded since: then the event gives way if a
- * loaded one told the same before, and else keeps its aim only (a move comes
- * "from where it stood"; its from_stage was a copy of the column, not something
- * that was seen).
  *
  * What is derived has id 0 and comes first in its instant.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
-
-#include "utils/builtins.h"
 
 #include "timeline_int.h"
 
@@ -57,151 +43,11 @@ add_fact(TimelineReader *reader, FactKind kind, instant at)
 	return fact;
 }
 
-static bool
-counts(const RawFact *raw, FactKind kind)
-{
-	return raw->fact.kind == kind && !raw->gave_way;
-}
-
 /* The instant at which a fact counts: nothing happens before the creation. */
 static instant
 at_of(const TimelineReader *reader, const RawFact *raw)
 {
 	return Max(raw->fact.at, reader->deal.created_at);
-}
-
-/* A manager's number as an event's text has it. */
-static int64
-manager_in(const char *text)
-{
-	char	   *end;
-	int64		number;
-
-	if (text == NULL || text[0] == '\0')
-		return NO_MANAGER;
-	errno = 0;
-	number = strtoi64(text, &end, 10);
-	return errno != 0 || *end != '\0' ? NO_MANAGER : number;
-}
-
-/* ---- events of ours that give way ---- */
-
-static bool
-same_subject(const RawFact *a, const RawFact *b)
-{
-	return a->fact.kind == b->fact.kind &&
-		(a->fact.kind != FACT_FIELD || a->fact.u.field.number == b->fact.u.field.number);
-}
-
-/* Whether two texts of the same field (or managers) mean the same. */
-static bool
-same_value(const TimelineReader *reader, const RawFact *of, const char *a, const char *b)
-{
-	FieldType	type = of->slot >= 0 ? reader->slots[of->slot].type : FIELD_CUSTOM;
-
-	if (of->fact.kind == FACT_RESPONSIBLE)
-		return manager_in(a) == manager_in(b);
-	return field_read(a, type, reader->account->zone).hash ==
-		field_read(b, type, reader->account->zone).hash;
-}
-
-static void
-give_way_at_creation(TimelineReader *reader)
-{
-	for (int i = 0; i < reader->nraw; i++)
-	{
-		RawFact    *raw = &reader->raw[i];
-
-		if (raw->fact.at > reader->deal.created_at)
-			break;
-		if (!raw->appended)
-			continue;
-		for (int k = 0; k < reader->nraw && !raw->gave_way; k++)
-		{
-			const RawFact *other = &reader->raw[k];
-
-			if (other->fact.at > reader->deal.created_at)
-				break;
-			raw->gave_way = !other->appended && same_subject(raw, other);
-		}
-	}
-}
-
-/* Whether a loaded event before raw i says that the deal moved to that stage. */
-static bool
-loaded_move(const TimelineReader *reader, int i, stage_code to)
-{
-	while (--i >= 0)
-		if (counts(&reader->raw[i], FACT_MOVE) && !reader->raw[i].appended &&
-			reader->raw[i].to_stage == to)
-			return true;
-	return false;
-}
-
-/* Moves of ours after the creation. */
-static void
-give_way_moves(TimelineReader *reader)
-{
-	RawFact    *last = NULL;
-
-	for (int i = 0; i < reader->nraw; i++)
-	{
-		RawFact    *raw = &reader->raw[i];
-		bool		alone = true;
-
-		if (!counts(raw, FACT_MOVE))
-			continue;
-		/* moves of one instant are the judge's to chain */
-		if (last != NULL && last->fact.at == raw->fact.at)
-			alone = false;
-		if (raw->appended)
-			for (int k = i + 1; k < reader->nraw && reader->raw[k].fact.at == raw->fact.at; k++)
-				if (counts(&reader->raw[k], FACT_MOVE))
-					alone = false;
-		if (raw->appended && last != NULL && alone &&
-			raw->fact.u.move.from != last->fact.u.move.to)
-		{
-			raw->gave_way = loaded_move(reader, i, raw->to_stage);
-			if (raw->gave_way)
-				continue;
-			raw->fact.u.move.from = STAGE_NONE;
-		}
-		last = raw;
-	}
-}
-
-/* Whether a loaded event before raw i says the same of a field or a manager. */
-static bool
-loaded_value(const TimelineReader *reader, int i)
-{
-	const RawFact *raw = &reader->raw[i];
-
-	while (--i >= 0)
-		if (same_subject(raw, &reader->raw[i]) && !reader->raw[i].appended &&
-			same_value(reader, raw, raw->text, reader->raw[i].text))
-			return true;
-	return false;
-}
-
-/* Changes of fields and managers by us after the creation. */
-static void
-give_way_changes(TimelineReader *reader)
-{
-	for (int i = 0; i < reader->nraw; i++)
-	{
-		RawFact    *raw = &reader->raw[i];
-		int			before = i - 1;
-
-		if (!raw->appended || raw->gave_way || raw->fact.at <= reader->deal.created_at ||
-			(raw->fact.kind != FACT_FIELD && raw->fact.kind != FACT_RESPONSIBLE))
-			continue;
-		while (before >= 0 && (reader->raw[before].gave_way ||
-							   !same_subject(raw, &reader->raw[before])))
-			before--;
-		if (before >= 0 &&
-			!same_value(reader, raw, raw->text_before, reader->raw[before].text))
-			raw->gave_way = loaded_value(reader, i);
-	}
 }
 
 /* ---- stages ---- */
@@ -222,7 +68,7 @@ stage_before(const TimelineReader *reader, int first)
 	if (group > MAX_GROUP)
 		return begins;
 	for (int i = first; i < reader->nraw && at_of(reader, &reader->raw[i]) == at; i++)
-		if (counts(&reader->raw[i], FACT_MOVE) && reader->raw[i].fact.u.move.from == STAGE_NONE)
+		if (raw_counts(&reader->raw[i], FACT_MOVE) && reader->raw[i].fact.u.move.from == STAGE_NONE)
 			return STAGE_NONE;
 
 	/* the stage that is left once more than it is entered */
@@ -231,13 +77,13 @@ stage_before(const TimelineReader *reader, int first)
 		const RawFact *raw = &reader->raw[i];
 		int			balance = 0;
 
-		if (!counts(raw, FACT_MOVE))
+		if (!raw_counts(raw, FACT_MOVE))
 			continue;
 		for (int k = first; k < reader->nraw && at_of(reader, &reader->raw[k]) == at; k++)
 		{
 			const RawFact *other = &reader->raw[k];
 
-			if (!counts(other, FACT_MOVE))
+			if (!raw_counts(other, FACT_MOVE))
 				continue;
 			balance += other->fact.u.move.from == raw->fact.u.move.from;
 			balance -= other->fact.u.move.to == raw->fact.u.move.from;
@@ -256,17 +102,17 @@ derive_first_stage(TimelineReader *reader)
 	Fact	   *fact;
 	int			first = 0;
 
-	while (first < reader->nraw && !counts(&reader->raw[first], FACT_MOVE))
+	while (first < reader->nraw && !raw_counts(&reader->raw[first], FACT_MOVE))
 		first++;
 	if (first == reader->nraw)
-		stage = timeline_stage(reader, deal->stage, STAGE_UNKNOWN);
+		stage = facts_stage(reader, deal->stage, STAGE_UNKNOWN);
 	else
 		stage = stage_before(reader, first);
 	if (stage == STAGE_NONE)
 	{
 		/* who creates a lead is no bot, whoever amoCRM names */
 		for (int i = first; i < reader->nraw; i++)
-			if (counts(&reader->raw[i], FACT_MOVE) &&
+			if (raw_counts(&reader->raw[i], FACT_MOVE) &&
 				reader->raw[i].fact.u.move.from == STAGE_NONE)
 			{
 				reader->raw[i].fact.flags &= ~FACT_BY_BOT;
@@ -292,7 +138,7 @@ stage_after(TimelineReader *reader, int nmoves)
 		reader->facts[0].id == 0)
 		facts[line.nfacts++] = reader->facts[0];
 	for (int i = 0; i < reader->nraw; i++)
-		if (counts(&reader->raw[i], FACT_MOVE))
+		if (raw_counts(&reader->raw[i], FACT_MOVE))
 		{
 			facts[line.nfacts] = reader->raw[i].fact;
 			facts[line.nfacts++].at = at_of(reader, &reader->raw[i]);
@@ -314,7 +160,7 @@ last_stage(TimelineReader *reader, int *number, stage_code *code, instant *at)
 	int			n = 0;
 
 	for (int i = 0; i < reader->nraw; i++)
-		if (counts(&reader->raw[i], FACT_MOVE))
+		if (raw_counts(&reader->raw[i], FACT_MOVE))
 		{
 			before = last;
 			last = &reader->raw[i];
@@ -334,7 +180,7 @@ last_stage(TimelineReader *reader, int *number, stage_code *code, instant *at)
 		*code = reader->regulation->stages[*number];
 	else
 		for (int i = 0; i < reader->nraw; i++)
-			if (counts(&reader->raw[i], FACT_MOVE) && reader->raw[i].fact.u.move.to == *number)
+			if (raw_counts(&reader->raw[i], FACT_MOVE) && reader->raw[i].fact.u.move.to == *number)
 				*code = reader->raw[i].to_stage;
 	return true;
 }
@@ -364,7 +210,7 @@ read_fields(TimelineReader *reader)
 		FieldType	type = FIELD_CUSTOM;
 		FieldValue	value;
 
-		if (!counts(raw, FACT_FIELD))
+		if (!raw_counts(raw, FACT_FIELD))
 			continue;
 		if (raw->slot >= 0)
 		{
@@ -420,15 +266,15 @@ derive_first_manager(TimelineReader *reader)
 	{
 		RawFact    *raw = &reader->raw[i];
 
-		if (!counts(raw, FACT_RESPONSIBLE))
+		if (!raw_counts(raw, FACT_RESPONSIBLE))
 			continue;
 		if (raw->text_before != NULL)
-			reader->result.line.manager_id = manager_in(raw->text_before);
+			reader->result.line.manager_id = facts_manager(raw->text_before);
 		break;
 	}
 	for (int i = 0; i < reader->nraw; i++)
-		if (counts(&reader->raw[i], FACT_RESPONSIBLE))
-			reader->raw[i].fact.u.manager = manager_in(reader->raw[i].text);
+		if (raw_counts(&reader->raw[i], FACT_RESPONSIBLE))
+			reader->raw[i].fact.u.manager = facts_manager(reader->raw[i].text);
 }
 
 /* ---- what went unobserved (synced accounts) ---- */
@@ -448,7 +294,7 @@ derive_unobserved(TimelineReader *reader)
 		return;
 	if (last_stage(reader, &stands, &code, &moved_at) && moved_at < at)
 	{
-		int			stage = timeline_stage(reader, deal->stage, STAGE_UNKNOWN);
+		int			stage = facts_stage(reader, deal->stage, STAGE_UNKNOWN);
 
 		if (stage != stands)
 		{
@@ -511,7 +357,7 @@ derive_columns(TimelineReader *reader)
 		columns->stage != deal->stage)
 		columns->stale |= STALE_STAGE;
 	for (int i = 0; i < reader->nraw; i++)
-		if (counts(&reader->raw[i], FACT_RESPONSIBLE))
+		if (raw_counts(&reader->raw[i], FACT_RESPONSIBLE))
 		{
 			if (first_responsible == NULL)
 				first_responsible = &reader->raw[i];
@@ -643,9 +489,7 @@ derive_line(TimelineReader *reader)
 	int			observed;
 
 	fill_line(reader);
-	give_way_at_creation(reader);
-	give_way_moves(reader);
-	give_way_changes(reader);
+	give_way(reader);
 	read_fields(reader);
 	derive_first_manager(reader);
 	derive_first_stage(reader);

@@ -189,6 +189,8 @@ field_read(const char *text, FieldType type, pg_tz *zone)
 
 	if (text == NULL || text[0] == '\0')
 		return field_of_datum((Datum) 0, true, FIELD_TEXT, zone);
+	if (type == FIELD_CUSTOM && strcmp(text, "false") == 0)
+		return field_of_datum(BoolGetDatum(false), false, FIELD_FLAG, zone);
 	switch (type)
 	{
 		case FIELD_TEXT:

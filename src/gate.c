@@ -300,7 +300,7 @@ note_rows(FactStatement *statement, Tuplestorestate *store, int kind)
 
 		if (isnull)
 			continue;
-		touched_add(account_id, deal_id, statement->mode, false);
+		touched_add(account_id, deal_id, statement->mode, statement->role, false);
 		if (kind > 0 && statement->mode == TOUCH_RECORD &&
 			has_column(slot_getattr(walk.slot, kind, &isnull)))
 			keys_add(&statement->follow, account_id, deal_id);

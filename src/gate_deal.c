@@ -298,13 +298,15 @@ note_deals(FactStatement *statement, Appending *appending)
 		{
 			old_key.account_id = gate_number(before.slot, numbers.account_id, &isnull);
 			old_key.deal_id = gate_number(before.slot, numbers.id, &isnull);
-			touched_add(old_key.account_id, old_key.deal_id, statement->mode, false);
+			touched_add(old_key.account_id, old_key.deal_id, statement->mode,
+						statement->role, false);
 		}
 		if (!is_now)
 			continue;
 		new_key.account_id = gate_number(now.slot, numbers.account_id, &isnull);
 		new_key.deal_id = gate_number(now.slot, numbers.id, &isnull);
-		touched_add(new_key.account_id, new_key.deal_id, statement->mode, inserted);
+		touched_add(new_key.account_id, new_key.deal_id, statement->mode,
+					statement->role, inserted);
 
 		/* another key is another deal: nothing happened to this one */
 		if (appending == NULL || (is_before && keys_compare(&old_key, &new_key) != 0))

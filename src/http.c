@@ -468,7 +468,7 @@ http_prepare(HttpClient *client, const HttpRequest *request)
 	{
 		char	   *origin;
 		char	   *host;
-		char	   *end = strchr(request->url + strlen("http://"), '/');
+		const char *end = strchr(request->url + strlen("http://"), '/');
 		char	   *base = end ? pnstrdup(request->url, end - request->url) : pstrdup(request->url);
 		const char *wrong = http_check_base(base, &origin, &host);
 

@@ -43,6 +43,9 @@ extern void regulation_init(void);
  */
 extern const LoadedRegulation *regulation_get(const char *code);
 
+/* Error where a row of the regulation can't be understood, none where it is gone. */
+extern void regulation_check(const char *code);
+
 /* What reports need of a compiled rule. */
 static inline const RuleInfo *
 regulation_rule(const LoadedRegulation *loaded, int rule)

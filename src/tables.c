@@ -52,13 +52,14 @@ check_attached(Oid deal)
 void
 tables_enter(TablesScope *scope, bool as_owner)
 {
+	Oid			deal = tables_find("deal");
+
+	check_attached(deal);
 	GetUserIdAndSecContext(&scope->user, &scope->sec_context);
 	if (as_owner)
 	{
-		Oid			deal = tables_find("deal");
 		Oid			owner = table_owner(deal);
 
-		check_attached(deal);
 		/* As ri_PerformCheck: the owner's own forced row security is his affair. */
 		SetUserIdAndSecContext(owner, scope->sec_context |
 							   SECURITY_LOCAL_USERID_CHANGE |

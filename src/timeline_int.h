@@ -8,7 +8,43 @@
 #ifndef REGCRM_TIMELINE_INT_H
 #define REGCRM_TIMELINE_INT_H
 
+#include "tables.h"
 #include "timeline.h"
+
+/* Columns of the queries of timeline.c. */
+enum
+{
+	DEAL_ID, DEAL_STAGE, DEAL_MANAGER_ID, DEAL_CREATED_AT, DEAL_UPDATED_AT,
+	DEAL_DELETED_AT, DEAL_FIRST_FIELD,
+	DEAL_IN_REGULATION = DEAL_FIRST_FIELD + FIELD_COLUMNS, DEAL_CUSTOM_VALUES
+};
+
+enum
+{
+	EVENT_DEAL_ID, EVENT_AT, EVENT_ID, EVENT_KIND, EVENT_BY_BOT, EVENT_ACTOR_ID,
+	EVENT_FROM_STAGE, EVENT_TO_STAGE, EVENT_ANSWERED, EVENT_DURATION,
+	EVENT_SCENARIO, EVENT_FIELD, EVENT_VALUE, EVENT_VALUE_BEFORE,
+	EVENT_SOURCE_ID, EVENT_APPENDED, EVENT_NCOLUMNS
+};
+
+enum
+{
+	TASK_DEAL_ID, TASK_ID, TASK_KIND, TASK_MANAGER_ID, TASK_CREATED_AT,
+	TASK_BY_BOT, TASK_DUE_AT, TASK_COMPLETED_AT, TASK_DELETED_AT, TASK_NCOLUMNS
+};
+
+/* Rows of a cursor, one at a time. */
+typedef struct Stream
+{
+	Portal		portal;
+	SPITupleTable *table;
+	uint64		n;
+	uint64		next;
+	bool		there;			/* a row is at hand */
+	int64		deal_id;		/* its deal: the first column */
+	Datum	   *values;
+	bool	   *nulls;
+} Stream;
 
 /* A fact as its row tells it, with what is needed to order and derive. */
 typedef struct RawFact
@@ -60,9 +96,9 @@ typedef struct TimelineReader
 	int			flags;
 	MemoryContext context;		/* of the pass */
 	MemoryContext deal_context; /* reset with each deal */
-	struct Stream *deals;
-	struct Stream *events;
-	struct Stream *tasks;
+	Stream	   *deals;
+	Stream	   *events;
+	Stream	   *tasks;		/* NULL = not asked for */
 
 	int			nslots;
 	Slot	   *slots;
@@ -81,13 +117,28 @@ typedef struct TimelineReader
 	DealLine	result;
 } TimelineReader;
 
+/* facts.c: the rows at hand into reader->deal and reader->raw. */
+extern void facts_read_deal(TimelineReader *reader);
+extern void facts_read_event(TimelineReader *reader);
+extern void facts_read_task(TimelineReader *reader);
+
+/* give_way.c: marks events of ours that give way to loaded ones. */
+extern void give_way(TimelineReader *reader);
+
 /* derive.c: from reader->deal and reader->raw to reader->result. */
 extern void derive_line(TimelineReader *reader);
 
-/* Adds a fact, zeroed, to reader->raw. */
-extern RawFact *timeline_raw(TimelineReader *reader);
-
 /* Index of a stage in the regulation, as facts have it. */
-extern int16 timeline_stage(const TimelineReader *reader, stage_code stage, int otherwise);
+extern int16 facts_stage(const TimelineReader *reader, stage_code stage, int otherwise);
+
+/* A manager's number as an event's text has it. */
+extern int64 facts_manager(const char *text);
+
+/* Whether a raw fact is of that kind and has not given way. */
+static inline bool
+raw_counts(const RawFact *raw, FactKind kind)
+{
+	return raw->fact.kind == kind && !raw->gave_way;
+}
 
 #endif							/* REGCRM_TIMELINE_INT_H */

@@ -28,7 +28,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -174,7 +173,7 @@ make_entries(void)
 }
 
 void
-touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted)
+touched_add(int64 account_id, int64 deal_id, TouchMode mode, Oid role, bool inserted)
 {
 	TouchKey	key;
 	TouchEntry *entry;
@@ -183,7 +182,7 @@ touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted)
 	memset(&key, 0, sizeof(key));
 	key.account_id = account_id;
 	key.deal_id = deal_id;
-	key.role = GetUserId();
+	key.role = role;
 	key.mode = (uint16) mode;
 	key.inserted = inserted;
 	if (entries == NULL)

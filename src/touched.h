@@ -30,8 +30,9 @@ typedef struct TouchedDeal
 
 extern void touched_init(void);
 
-/* A fact of the deal was written; inserted = the deal's own row. */
-extern void touched_add(int64 account_id, int64 deal_id, TouchMode mode, bool inserted);
+/* A fact of the deal was written by role; inserted = the deal's own row. */
+extern void touched_add(int64 account_id, int64 deal_id, TouchMode mode, Oid role,
+						bool inserted);
 
 /* Whether any deal was touched and not yet judged. */
 extern bool touched_any(void);
