@@ -1,0 +1,505 @@
+/*-------------------------------------------------------------------------
+ *
+ * page.c
+ *	  One page of a feed: its path, its rows, the cursor behind it.
+ *
+ * How a window is read without losing rows that move.  amoCRM counts pages,
+ * and a lead that changes while its window is read leaves the window: all rows
+ * behind it move up, and the next page would skip one.
+ * - Where the API sorts by the stamp that the window is made of, the next
+ *	 request asks for what is not older than the last row seen, page 1 again:
+ *	 nothing can be skipped.  Only where more rows than a page share one
+ *	 second does the page number count.  That the rows do come sorted is
+ *	 checked.
+ * - Where it doesn't (tasks), a window of several pages is read to its end and
+ *	 then backwards to its first page: a row that moves up moves to where the
+ *	 way back comes later.  The first load asks for no window at all, since
+ *	 rows then come in the order of their ids and stay where they are.
+ * - Events never change, so their windows stand still; but they have no order
+ *	 to rely on, so that a long history is cut into windows of some tens of
+ *	 pages, whose width follows the density found.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pgtime.h"
+#include "storage/fd.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "amocrm.h"
+#include "regcrm.h"
+#include "sync_int.h"
+#include "work.h"
+#include "worker.h"
+
+/* --------------------------------------------------------------- pages */
+
+static void
+look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *stats)
+{
+	JsonbValue	embedded;
+	JsonbValue	list;
+	int			n;
+
+	memset(stats, 0, sizeof(PageStats));
+	stats->sorted = true;
+	if (feed->entity == NULL)
+	{
+		stats->rows = 1;
+		return;
+	}
+	if (page == NULL ||
+		getKeyJsonValueFromContainer(&page->root, "_embedded", 9, &embedded) == NULL ||
+		embedded.type != jbvBinary || !JsonContainerIsObject(embedded.val.binary.data) ||
+		getKeyJsonValueFromContainer(embedded.val.binary.data, feed->entity,
+									 (int) strlen(feed->entity), &list) == NULL ||
+		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+		return;
+
+	n = (int) JsonContainerSize(list.val.binary.data);
+	stats->rows = n;
+	if (feed->stamp == NULL)
+		return;
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *row = getIthJsonbValueFromContainer(list.val.binary.data, i);
+		JsonbValue	stamp;
+		double		seconds;
+		TimestampTz at;
+
+		if (row == NULL || row->type != jbvBinary ||
+			!JsonContainerIsObject(row->val.binary.data) ||
+			getKeyJsonValueFromContainer(row->val.binary.data, feed->stamp,
+										 (int) strlen(feed->stamp), &stamp) == NULL ||
+			stamp.type != jbvNumeric)
+		{
+			stats->sorted = false;
+			continue;
+		}
+		seconds = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+													 NumericGetDatum(stamp.val.numeric)));
+		if (!is_good_unix(seconds))
+		{
+			stats->sorted = false;
+			continue;
+		}
+		at = from_unix((int64) seconds);
+		if (stats->has_last ? at < stats->last : (cursor->has_from && at < cursor->from))
+			stats->sorted = false;
+		if (!stats->has_last)
+			stats->distinct = 1;
+		else if (at != stats->last)
+			stats->distinct = 2;
+		if (!stats->has_first || at < stats->first)
+			stats->first = at;
+		stats->has_first = true;
+		stats->last = at;
+		stats->has_last = true;
+	}
+}
+
+/* The end of a window: everything up to it has been read. */
+void
+close_window(Cursor *cursor)
+{
+	cursor->has_done = true;
+	cursor->done_to = cursor->to;
+	cursor->page = 0;
+}
+
+/*
+ * Moves the cursor behind a page.  more: the API says that another one comes.
+ * *plain: the rows are not sorted, so page numbers count.
+ */
+void
+advance_cursor(const Feed *feed, Cursor *cursor, const PageStats *stats,
+			   bool more, bool *plain)
+{
+	/* On the way back the pages before are already known to exist. */
+	if (cursor->page < 0)
+	{
+		if (++cursor->page == 0)
+			close_window(cursor);
+		return;
+	}
+
+	if (!more)
+	{
+		if ((feed->kind == FEED_MOVING || (feed->kind == FEED_SORTED && *plain)) &&
+			cursor->has_done && cursor->page > 1)
+			cursor->page = -(cursor->page - 1);
+		else
+			close_window(cursor);
+		return;
+	}
+
+	if (feed->kind == FEED_SORTED && !*plain)
+	{
+		/* A page of nothing readable says nothing about the order. */
+		if (!stats->sorted && stats->rows > 0)
+		{
+			*plain = true;
+			if (cursor->page > 1)
+			{
+				cursor->page = 1;
+				return;
+			}
+		}
+		else if (stats->has_last && (!cursor->has_from || stats->last > cursor->from))
+		{
+			cursor->has_from = true;
+			cursor->from = stats->last;
+			cursor->page = 1;
+			return;
+		}
+	}
+	cursor->page++;
+}
+
+/*
+ * Path of the page that the cursor points at.
+ */
+char *
+page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain)
+{
+	StringInfoData path;
+	char		name[64];
+	bool		first_load = !cursor->has_done;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, feed->path);
+	if (limit > 0)
+	{
+		amo_parameter_int(&path, "limit", limit);
+		amo_parameter_int(&path, "page", abs(cursor->page));
+	}
+	if (feed->with != NULL)
+		amo_parameter(&path, "with", feed->with);
+	if (feed->order != NULL)
+		amo_parameter(&path, feed->order, "asc");
+	if (feed->stamp != NULL &&
+		!(first_load && (feed->kind == FEED_MOVING || (feed->kind == FEED_SORTED && plain))))
+	{
+		if (cursor->has_from)
+		{
+			snprintf(name, sizeof(name), "filter[%s][from]", feed->stamp);
+			amo_parameter_int(&path, name, to_unix(cursor->from));
+		}
+		snprintf(name, sizeof(name), "filter[%s][to]", feed->stamp);
+		amo_parameter_int(&path, name, to_unix(cursor->to));
+	}
+	return path.data;
+}
+
+/* --------------------------------------------------------------- steps */
+
+/* Before the first deal next to nothing happened; see open_window. */
+static void
+load_first_deal(CursorStep *step)
+{
+	Cursor	   *cursor = step->cursor;
+	const Oid	types[] = {INT8OID};
+	Datum		values[1] = {Int64GetDatum(step->pass->account_id)};
+	bool		isnull;
+	Datum		value;
+
+	if (work_execute("SELECT date_trunc('second', min(d.created_at)) AS first_deal"
+					 " FROM regcrm.deal d WHERE d.account_id = $1",
+					 1, types, values, NULL) == 0)
+		return;
+	value = work_datum(0, "first_deal", &isnull);
+	cursor->has_first_deal = !isnull;
+	if (!isnull)
+		cursor->first_deal = DatumGetTimestampTz(value);
+}
+
+void
+step_load_cursor(void *arg)
+{
+	CursorStep *step = arg;
+	Cursor	   *cursor = step->cursor;
+	const Oid	types[] = {INT8OID, TEXTOID};
+	Datum		values[2];
+	bool		isnull;
+	bool		no_page;
+	Datum		value;
+
+	memset(cursor, 0, sizeof(Cursor));
+	step->due = true;
+	if (step->feed->kind == FEED_FIXED)
+		load_first_deal(step);
+	values[0] = Int64GetDatum(step->pass->account_id);
+	values[1] = CStringGetTextDatum(step->feed->name);
+	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to,"
+					 " COALESCE(s.next_try_at <= clock_timestamp(), true) AS due"
+					 " FROM regcrm.sync_state s WHERE s.account_id = $1 AND s.entity = $2",
+					 2, types, values, NULL) == 0)
+		return;
+
+	value = work_datum(0, "window_from", &isnull);
+	cursor->has_from = !isnull && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value));
+	if (cursor->has_from)
+		cursor->from = DatumGetTimestampTz(value);
+	value = work_datum(0, "page", &no_page);
+	if (!no_page)
+		cursor->page = DatumGetInt32(value);
+	value = work_datum(0, "window_to", &isnull);
+	if (isnull || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
+		cursor->page = 0;
+	else
+		cursor->to = DatumGetTimestampTz(value);
+	value = work_datum(0, "done_to", &isnull);
+	cursor->has_done = !isnull && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value));
+	if (cursor->has_done)
+		cursor->done_to = DatumGetTimestampTz(value);
+	value = work_datum(0, "due", &isnull);
+	step->due = DatumGetBool(value);
+}
+
+void
+step_save_cursor(void *arg)
+{
+	CursorStep *step = arg;
+	const Cursor *cursor = step->cursor;
+	int64		requests = requests_of(step->pass);
+	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID};
+	Datum		values[8];
+	char		nulls[8];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(step->pass->account_id);
+	values[1] = CStringGetTextDatum(step->feed->name);
+	values[2] = TimestampTzGetDatum(cursor->from);
+	values[3] = TimestampTzGetDatum(cursor->to);
+	values[4] = Int32GetDatum(step->fresh && cursor->page != 0 ? 1 : cursor->page);
+	values[5] = TimestampTzGetDatum(cursor->done_to);
+	values[6] = Int64GetDatum(step->rows);
+	values[7] = Int64GetDatum(requests - step->pass->counted_requests);
+	if (!cursor->has_from || cursor->page == 0)
+		nulls[2] = 'n';
+	if (cursor->page == 0)
+		nulls[3] = nulls[4] = 'n';
+	if (!cursor->has_done)
+		nulls[5] = 'n';
+	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
+						" (account_id, entity, window_from, window_to, page, done_to, rows_read, requests, updated_at)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())"
+						" ON CONFLICT (account_id, entity) DO UPDATE SET"
+						" window_from = excluded.window_from, window_to = excluded.window_to,"
+						" page = excluded.page, done_to = excluded.done_to,"
+						" rows_read = s.rows_read + excluded.rows_read,"
+						" requests = s.requests + excluded.requests,"
+						" last_error = NULL, last_error_at = NULL, next_try_at = NULL,"
+						" updated_at = excluded.updated_at",
+						8, types, values, nulls);
+}
+
+typedef struct IngestStep
+{
+	int64		account_id;
+	const char *entity;
+	Jsonb	   *page;
+	int64		quarantined;
+} IngestStep;
+
+static const char *
+ingest_name(const Feed *feed)
+{
+	return feed->entity == NULL ? feed->name : feed->entity;
+}
+
+static void
+step_ingest(void *arg)
+{
+	IngestStep *step = arg;
+	const Oid	types[] = {INT8OID, TEXTOID, JSONBOID};
+	Datum		values[3];
+	char	   *text;
+
+	values[0] = Int64GetDatum(step->account_id);
+	values[1] = CStringGetTextDatum(step->entity);
+	values[2] = JsonbPGetDatum(step->page);
+	if (work_execute("SELECT i.taken, i.quarantined FROM regcrm.ingest($1, $2, $3) i",
+					 3, types, values, NULL) > 0)
+	{
+		text = work_text(0, "quarantined");
+		if (text != NULL)
+			step->quarantined += strtoll(text, NULL, 10);
+	}
+	/* What the commit would raise, it shall raise here. */
+	(void) work_execute("SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
+}
+
+static void
+quarantine(int64 account_id, const char *entity, const char *bytes, size_t length,
+		   const char *sqlstate, const char *error)
+{
+	const Oid	types[] = {INT8OID, TEXTOID, BYTEAOID, TEXTOID};
+	Datum		values[4];
+	bytea	   *body = palloc(VARHDRSZ + length);
+
+	SET_VARSIZE(body, VARHDRSZ + length);
+	memcpy(VARDATA(body), bytes, length);
+	values[0] = Int64GetDatum(account_id);
+	values[1] = CStringGetTextDatum(entity);
+	values[2] = PointerGetDatum(body);
+	values[3] = CStringGetTextDatum(psprintf("%s: %s", sqlstate, error));
+	(void) work_execute("SELECT regcrm.quarantine_element($1, $2, $3, $4)", 4, types, values, NULL);
+}
+
+/*
+ * Takes the elements of a page one by one, after the page as a whole made
+ * ingest() fail: whatever is wrong with one of them must not keep the others
+ * out.
+ */
+static void
+ingest_singly(IngestStep *all, Jsonb *page, const char *key, const ErrorData *why)
+{
+	const Oid	types[] = {JSONBOID, TEXTOID};
+	Datum		values[2];
+	uint64		n;
+	Jsonb	  **single;
+	char	  **text;
+
+	if (key == NULL)
+	{
+		char	   *whole = JsonbToCString(NULL, &page->root, VARSIZE(page));
+
+		quarantine(all->account_id, all->entity, whole, strlen(whole),
+				   unpack_sql_state(why->sqlerrcode), why->message);
+		all->quarantined++;
+		return;
+	}
+
+	values[0] = JsonbPGetDatum(page);
+	values[1] = CStringGetTextDatum(key);
+	n = work_execute("SELECT jsonb_build_object("
+					 "  '_links', $1 -> '_links',"
+					 "  '_embedded', jsonb_build_object($2, jsonb_build_array(e))) AS single,"
+					 " e::text AS body"
+					 " FROM jsonb_array_elements($1 -> '_embedded' -> $2) e",
+					 2, types, values, NULL);
+	single = palloc(Max(n, 1) * sizeof(Jsonb *));
+	text = palloc(Max(n, 1) * sizeof(char *));
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		single[i] = DatumGetJsonbPCopy(work_datum(i, "single", &isnull));
+		text[i] = work_text(i, "body");
+	}
+	for (uint64 i = 0; i < n; i++)
+	{
+		IngestStep	one = *all;
+		ErrorData  *error;
+
+		CHECK_FOR_INTERRUPTS();
+		one.page = single[i];
+		one.quarantined = 0;
+		error = work_attempt(step_ingest, &one);
+		if (error != NULL)
+		{
+			char	   *utf8 = pg_server_to_any(text[i], (int) strlen(text[i]), PG_UTF8);
+
+			quarantine(all->account_id, all->entity, utf8, strlen(utf8),
+					   unpack_sql_state(error->sqlerrcode), error->message);
+			one.quarantined = 1;
+		}
+		all->quarantined += one.quarantined;
+	}
+}
+
+/*
+ * Takes a page in: its rows, what of it goes to quarantine, and the cursor
+ * behind it.
+ */
+void
+step_page(void *arg)
+{
+	PageStep   *step = arg;
+	Pass	   *pass = step->cursor.pass;
+	const Feed *feed = step->cursor.feed;
+	Cursor	   *cursor = step->cursor.cursor;
+	AmoPage		page;
+	IngestStep	ingest = {0};
+
+	/* The step may be repeated: it sets all its results. */
+	step->readable = amo_read_page(step->body, step->length, feed->path, feed->entity, &page);
+	if (!step->readable)
+	{
+		step->error = MemoryContextStrdup(pass->page_context,
+										  page.error ? page.error : "the page is not whole");
+		return;
+	}
+	step->more = page.has_next && feed->limit > 0;
+	look_at_page(page.page, feed, cursor, &step->stats);
+
+	ingest.account_id = pass->account_id;
+	ingest.entity = ingest_name(feed);
+	ingest.page = page.page;
+	if (page.page != NULL)
+	{
+		ErrorData  *error = work_attempt(step_ingest, &ingest);
+
+		if (error != NULL)
+		{
+			ingest.quarantined = 0;
+			ingest_singly(&ingest, page.page, feed->entity, error);
+		}
+	}
+	for (int i = 0; i < page.nbad; i++)
+		quarantine(pass->account_id, ingest.entity, page.bad[i].bytes, page.bad[i].length,
+				   page.bad[i].sqlstate, page.bad[i].error);
+	step->quarantined = ingest.quarantined + page.nbad;
+
+	/*
+	 * The first load of events tells how far history reaches: what arose
+	 * before the first of them is not judged.
+	 */
+	if (feed->kind == FEED_FIXED && step->stats.has_first)
+	{
+		const Oid	types[] = {INT8OID, TIMESTAMPTZOID};
+		Datum		values[2];
+
+		values[0] = Int64GetDatum(pass->account_id);
+		values[1] = TimestampTzGetDatum(step->stats.first);
+		(void) work_execute("UPDATE regcrm.account a SET known_from = $2"
+							" WHERE a.id = $1 AND a.known_from > $2 AND a.known_until = '-infinity'",
+							2, types, values, NULL);
+	}
+
+	step->cursor.rows = step->stats.rows + page.nbad;
+	if (feed->kind == FEED_DICTIONARY)
+	{
+		if (step->more)
+			cursor->page++;
+		else
+			close_window(cursor);
+	}
+	else
+		advance_cursor(feed, cursor, &step->stats, step->more, step->plain);
+	step_save_cursor(&step->cursor);
+}

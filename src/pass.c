@@ -1,0 +1,461 @@
+/*-------------------------------------------------------------------------
+ *
+ * pass.c
+ *	  One pass over an account: who it is, its feeds, how far it is known.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <math.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "executor/spi.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "pgtime.h"
+#include "storage/fd.h"
+#include "storage/lock.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "amocrm.h"
+#include "regcrm.h"
+#include "sync_int.h"
+#include "work.h"
+#include "worker.h"
+
+/*
+ * In the order of a pass: dictionaries first, since facts are read by them,
+ * events last, since they speak of the rest.
+ */
+static const Feed feeds[] = {
+	{"account", FEED_DICTIONARY, "/api/v4/account", NULL, 0,
+	"task_types,users_groups,datetime_settings", NULL, NULL, false},
+	{"users", FEED_DICTIONARY, "/api/v4/users", "users", 250,
+	"group", NULL, NULL, false},
+	{"pipelines", FEED_DICTIONARY, "/api/v4/leads/pipelines", "pipelines", 0,
+	NULL, NULL, NULL, false},
+	{"loss_reasons", FEED_DICTIONARY, "/api/v4/leads/loss_reasons", "loss_reasons", 250,
+	NULL, NULL, NULL, true},
+	{"custom_fields", FEED_DICTIONARY, "/api/v4/leads/custom_fields", "custom_fields", 250,
+	NULL, NULL, NULL, false},
+	{"leads", FEED_SORTED, "/api/v4/leads", "leads", 250,
+	"contacts,loss_reason,source_id,source", "updated_at", "order[updated_at]", false},
+	{"leads_deleted", FEED_SORTED, "/api/v4/leads", "leads", 250,
+	"only_deleted", "updated_at", "order[updated_at]", false},
+	{"contacts", FEED_SORTED, "/api/v4/contacts", "contacts", 250,
+	"leads", "updated_at", "order[updated_at]", false},
+	{"tasks", FEED_MOVING, "/api/v4/tasks", "tasks", 250,
+	NULL, "updated_at", "order[id]", false},
+	{"lead_notes", FEED_SORTED, "/api/v4/leads/notes", "notes", 250,
+	NULL, "updated_at", "order[updated_at]", false},
+	{"contact_notes", FEED_SORTED, "/api/v4/contacts/notes", "notes", 250,
+	NULL, "updated_at", "order[updated_at]", false},
+	{"company_notes", FEED_SORTED, "/api/v4/companies/notes", "notes", 250,
+	NULL, "updated_at", "order[updated_at]", false},
+	{"events", FEED_FIXED, "/api/v4/events", "events", 250,
+	NULL, "created_at", "order[created_at]", false},
+};
+
+static bool run_feeds(Pass *pass);
+
+/* ---------------------------------------------------------------- a pass */
+
+typedef struct AccountStep
+{
+	Pass	   *pass;
+	bool		found;
+	char	   *base_url;
+	bool		is_synced;
+	bool		is_paused;
+	bool		has_last;
+	TimestampTz last_used;
+} AccountStep;
+
+static void
+step_load_account(void *arg)
+{
+	AccountStep *step = arg;
+	const Oid	types[] = {INT8OID};
+	Datum		values[1];
+	bool		isnull;
+	Datum		value;
+
+	values[0] = Int64GetDatum(step->pass->account_id);
+	step->found = work_execute("SELECT a.base_url, a.known_until IS NOT NULL AS is_synced, a.paused,"
+							   " (SELECT max(s.updated_at) FROM regcrm.sync_state s"
+							   "  WHERE s.account_id = a.id) AS last_used"
+							   " FROM regcrm.account a WHERE a.id = $1",
+							   1, types, values, NULL) > 0;
+	if (!step->found)
+		return;
+	step->base_url = keep_text(step->pass->context, 0, "base_url");
+	step->is_synced = DatumGetBool(work_datum(0, "is_synced", &isnull));
+	step->is_paused = DatumGetBool(work_datum(0, "paused", &isnull));
+	value = work_datum(0, "last_used", &isnull);
+	step->has_last = !isnull;
+	if (!isnull)
+		step->last_used = DatumGetTimestampTz(value);
+}
+
+static void
+step_read_identity(void *arg)
+{
+	IdentityStep *step = arg;
+	AmoPage		page;
+	double		number;
+	JsonbValue	embedded;
+	JsonbValue	settings;
+	JsonbValue	zone;
+
+	step->id = 0;
+	if (!amo_read_page(step->body, step->length, "", NULL, &page) || page.page == NULL)
+		return;
+	if (!json_number_field(page.page, "id", &number) || number < 1 || number > 9e15 ||
+		number != floor(number))
+		return;
+	step->name = json_text_field(step->context, page.page, "name");
+	step->subdomain = json_text_field(step->context, page.page, "subdomain");
+	step->time_zone = json_text_field(step->context, page.page, "timezone");
+	if (step->time_zone == NULL &&
+		getKeyJsonValueFromContainer(&page.page->root, "_embedded", 9, &embedded) != NULL &&
+		embedded.type == jbvBinary && JsonContainerIsObject(embedded.val.binary.data) &&
+		getKeyJsonValueFromContainer(embedded.val.binary.data, "datetime_settings", 17, &settings) != NULL &&
+		settings.type == jbvBinary && JsonContainerIsObject(settings.val.binary.data) &&
+		getKeyJsonValueFromContainer(settings.val.binary.data, "timezone", 8, &zone) != NULL &&
+		zone.type == jbvString)
+		step->time_zone = MemoryContextStrdup(step->context,
+											  pnstrdup(zone.val.string.val, zone.val.string.len));
+	step->id = (int64) number;
+	if (json_number_field(page.page, "created_at", &number) && is_good_unix(number))
+	{
+		step->has_founded = true;
+		step->founded = from_unix((int64) number) - USECS_PER_DAY;
+	}
+}
+
+/*
+ * Asks amoCRM who it takes us for.  The first request of every pass: it tells
+ * amoCRM's time, and that the address still leads to the same account.
+ */
+bool
+ask_identity(Pass *pass, IdentityStep *identity)
+{
+	StringInfoData path;
+	AmoAnswer	answer = {0};
+	ErrorData  *error;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, feeds[0].path);
+	amo_parameter(&path, "with", feeds[0].with);
+	if (!ask(pass, path.data, false, &answer))
+		return false;
+
+	memset(identity, 0, sizeof(IdentityStep));
+	identity->context = pass->context;
+	identity->body = answer.body;
+	identity->length = answer.length;
+	if (answer.verdict == AMO_PAGE)
+	{
+		error = work_transaction(pass->in_call, step_read_identity, identity);
+		if (error != NULL)
+		{
+			trouble_by_error(pass, error);
+			pass->trouble = TROUBLE_STOP;
+			return false;
+		}
+	}
+	if (identity->id == 0)
+	{
+		set_trouble(pass, TROUBLE_STOP, "%s tells no account", feeds[0].path);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Takes in what the first request brought: the account itself.  The answer
+ * must still be the client's last one.
+ */
+static void
+take_account(Pass *pass, const IdentityStep *identity)
+{
+	Cursor		cursor = {0};
+	PageStep	step = {{0}};
+	bool		plain = false;
+	ErrorData  *error;
+
+	cursor.page = 1;
+	cursor.to = pass->end;
+	step.cursor.pass = pass;
+	step.cursor.feed = &feeds[0];
+	step.cursor.cursor = &cursor;
+	step.plain = &plain;
+	step.body = identity->body;
+	step.length = identity->length;
+	error = work_transaction(pass->in_call, step_page, &step);
+	if (error != NULL)
+	{
+		/* No fact hangs on it: the next pass tries again. */
+		trouble_by_error(pass, error);
+		note_failure(pass, feeds[0].name, false);
+		pass->trouble = TROUBLE_NONE;
+		return;
+	}
+	pass->pages++;
+	pass->rows++;
+	pass->counted_requests = requests_of(pass);
+}
+
+typedef struct AdvanceStep
+{
+	Pass	   *pass;
+} AdvanceStep;
+
+/*
+ * All feeds are complete up to a later moment: moves known_until there and
+ * has judged what that frees.
+ */
+static void
+step_advance(void *arg)
+{
+	Pass	   *pass = ((AdvanceStep *) arg)->pass;
+	const Oid	types[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	Datum		values[3];
+	char		nulls[3] = {' ', ' ', ' '};
+	Datum		from;
+	bool		isnull;
+	StringInfoData names;
+
+	/* The least that any feed has reached; a feed without a row: nothing. */
+	initStringInfo(&names);
+	for (int i = 0; i < lengthof(feeds); i++)
+		if (feeds[i].kind != FEED_DICTIONARY)
+			appendStringInfo(&names, "%s('%s')", names.len > 0 ? "," : "", feeds[i].name);
+
+	values[0] = Int64GetDatum(pass->account_id);
+	if (work_execute(psprintf("SELECT a.known_until, m.reached FROM regcrm.account a,"
+							  " (SELECT CASE WHEN bool_and(s.done_to IS NOT NULL)"
+							  "   THEN min(s.done_to) END AS reached"
+							  "  FROM (VALUES %s) f (name) LEFT JOIN regcrm.sync_state s"
+							  "  ON s.account_id = $1 AND s.entity = f.name) m"
+							  " WHERE a.id = $1 AND m.reached > a.known_until"
+							  " FOR NO KEY UPDATE OF a", names.data),
+					 1, types, values, NULL) == 0)
+		return;
+	from = work_datum(0, "known_until", &isnull);
+	values[1] = from;
+	values[2] = work_datum(0, "reached", &isnull);
+
+	/* No event at all: history begins now. */
+	(void) work_execute("UPDATE regcrm.account a SET known_until = $3,"
+						" known_from = CASE WHEN a.known_from = 'infinity' THEN $3 ELSE a.known_from END"
+						" WHERE a.id = $1",
+						3, types, values, nulls);
+	(void) work_execute("SELECT regcrm.account_advanced($1, $2, $3)", 3, types, values, nulls);
+}
+
+static void
+step_passed(void *arg)
+{
+	Pass	   *pass = arg;
+	int64		requests = requests_of(pass);
+	const Oid	types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum		values[3];
+
+	values[0] = Int64GetDatum(pass->account_id);
+	values[1] = CStringGetTextDatum(PASS_ENTITY);
+	values[2] = Int64GetDatum(requests - pass->counted_requests);
+	(void) work_execute("INSERT INTO regcrm.sync_state AS s (account_id, entity, requests, updated_at)"
+						" VALUES ($1, $2, $3, clock_timestamp())"
+						" ON CONFLICT (account_id, entity) DO UPDATE SET"
+						" requests = s.requests + excluded.requests,"
+						" last_error = NULL, last_error_at = NULL, next_try_at = NULL, updated_at = excluded.updated_at",
+						3, types, values, NULL);
+	(void) work_execute("UPDATE regcrm.account a SET state = 'ok', state_reason = NULL"
+						" WHERE a.id = $1 AND (a.state <> 'ok' OR a.state_reason IS NOT NULL)",
+						1, types, values, NULL);
+}
+
+/*
+ * Reads all feeds.  True when each has reached the end of the pass.
+ */
+static bool
+run_feeds(Pass *pass)
+{
+	IdentityStep identity;
+	TimestampTz now;
+	bool		complete = true;
+	Trouble		worst = TROUBLE_NONE;
+	char		reason[sizeof(pass->reason)] = "";
+	const char *state = NULL;
+	int			retry_seconds = 0;
+
+	/* A token that is about to end is renewed before it fails. */
+	load_tokens(pass);
+	if (pass->tokens.access == NULL ||
+		(pass->tokens.refresh != NULL && pass->tokens.has_expiry &&
+		 pass->tokens.expires_at - GetCurrentTimestamp() < RENEW_BEFORE))
+	{
+		if (!renew_tokens(pass))
+			return false;
+	}
+
+	if (!ask_identity(pass, &identity))
+		return false;
+	if (identity.id != pass->account_id)
+	{
+		pass->state = "needs_connect";
+		set_trouble(pass, TROUBLE_STOP, "the address and the token now belong to account " INT64_FORMAT,
+					identity.id);
+		return false;
+	}
+	pass->has_founded = identity.has_founded;
+	pass->founded = identity.founded;
+	if (!amo_server_time(pass->api, &now))
+		now = GetCurrentTimestamp() - GetCurrentTimestamp() % USECS_PER_SEC;
+	pass->end = now - WINDOW_LAG;
+
+	/* That answer is the first dictionary as well. */
+	take_account(pass, &identity);
+
+	for (int i = 1; i < lengthof(feeds); i++)
+	{
+		const Feed *feed = &feeds[i];
+
+		MemoryContextSwitchTo(pass->context);
+		if (run_feed(pass, feed))
+			continue;
+
+		complete = false;
+		if (pass->trouble == TROUBLE_NONE)
+			continue;			/* it waits for its time */
+		MemoryContextSwitchTo(pass->context);
+		if (pass->trouble == TROUBLE_STOP)
+		{
+			char		where[sizeof(pass->reason)];
+
+			strlcpy(where, pass->reason, sizeof(where));
+			set_trouble(pass, TROUBLE_STOP, "%s: %s", feed->name, where);
+			return false;
+		}
+		note_failure(pass, feed->name, false);
+		if (worst == TROUBLE_NONE)
+		{
+			worst = pass->trouble;
+			snprintf(reason, sizeof(reason), "%s: %s", feed->name, pass->reason);
+			state = pass->state;
+			retry_seconds = pass->retry_seconds;
+		}
+		pass->state = NULL;
+		pass->retry_seconds = 0;
+	}
+
+	if (worst != TROUBLE_NONE)
+	{
+		set_trouble(pass, worst, "%s", reason);
+		pass->state = state;
+		pass->retry_seconds = retry_seconds;
+	}
+	return complete;
+}
+
+/*
+ * One pass over one account, whose lock the caller holds.  False: something is
+ * in the way, and has been written down; pass->reason says what
+ * (TROUBLE_NONE: some feed waits for its time).
+ */
+bool
+run_pass(Pass *pass)
+{
+	AccountStep account = {pass, false, NULL, false, false, false, 0};
+	AdvanceStep advance = {pass};
+	ErrorData  *error;
+	char	   *origin;
+	char	   *host;
+	const char *wrong;
+	bool		complete;
+
+	MemoryContextSwitchTo(pass->context);
+	error = work_transaction(pass->in_call, step_load_account, &account);
+	if (error != NULL)
+		ReThrowError(error);
+	if (!account.found || account.base_url == NULL || !account.is_synced)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("account " INT64_FORMAT " is not connected to amoCRM", pass->account_id),
+				 errhint("CALL regcrm.connect('https://…', token => '…').")));
+	wrong = http_check_base(account.base_url, &origin, &host);
+	if (wrong != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("base URL of account " INT64_FORMAT " cannot be used: \"%s\"",
+						pass->account_id, account.base_url),
+				 errdetail("%s", wrong)));
+
+	pass->api = amo_open(pass->context, origin);
+	if (account.has_last)
+		amo_last_used(pass->api, account.last_used);
+	pass->noticed_at = GetCurrentTimestamp();
+
+	complete = run_feeds(pass);
+	MemoryContextSwitchTo(pass->context);
+
+	/* Even where some feed failed, others may have caught up. */
+	if (pass->trouble != TROUBLE_STOP)
+	{
+		error = work_transaction(pass->in_call, step_advance, &advance);
+		if (error != NULL)
+		{
+			trouble_by_error(pass, error);
+			note_failure(pass, "judge", false);
+			complete = false;
+		}
+	}
+
+	if (complete)
+	{
+		error = work_transaction(pass->in_call, step_passed, pass);
+		if (error != NULL)
+		{
+			trouble_by_error(pass, error);
+			return false;
+		}
+		pass->counted_requests = requests_of(pass);
+		return true;
+	}
+	if (pass->trouble != TROUBLE_NONE)
+		note_failure(pass, PASS_ENTITY, true);
+	return false;
+}
+
+Pass *
+make_pass(MemoryContext parent, int64 account_id, bool in_call, bool whole)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "regcrm sync pass",
+												  ALLOCSET_DEFAULT_SIZES);
+	Pass	   *pass = MemoryContextAllocZero(context, sizeof(Pass));
+
+	pass->context = context;
+	pass->page_context = AllocSetContextCreate(context, "regcrm sync page",
+											   ALLOCSET_DEFAULT_SIZES);
+	pass->account_id = account_id;
+	pass->in_call = in_call;
+	pass->whole = whole;
+	return pass;
+}

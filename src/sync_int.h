@@ -1,0 +1,267 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_int.h
+ *	  What the rooms of the sync share; sync.h is their face.
+ *
+ * Vocabulary: a feed is one list of the API that is read on and on; a window
+ * is a closed stretch of time of a feed, read page by page; the cursor of a
+ * feed (a row of regcrm.sync_state) says which window and which page come
+ * next; a pass brings every feed of one account up to one moment.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef REGCRM_SYNC_INT_H
+#define REGCRM_SYNC_INT_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "amocrm.h"
+
+/* How far a window's end stays behind amoCRM's clock. */
+#define WINDOW_LAG			(5 * USECS_PER_SEC)
+/* How far a window reaches back behind the end of the one before. */
+#define OVERLAP				(10 * USECS_PER_MINUTE)
+/* How old a dictionary may get before the worker reads it again. */
+#define DICTIONARY_AGE		USECS_PER_HOUR
+/* Pages that a window of a feed without order should have, and may have. */
+#define WINDOW_PAGES		40
+#define WINDOW_MAX_PAGES	100
+/* Rows read in a pass before the tables' statistics are taken anew. */
+#define ANALYZE_ROWS		1000
+/* How wide such a window is before its density is known. */
+#define FIRST_WIDTH			USECS_PER_DAY
+/* A page is never asked to hold fewer rows. */
+#define MIN_LIMIT			25
+/* So often one request is tried within a pass. */
+#define MAX_TRIES			4
+/* A longer Retry-After ends the pass. */
+#define MAX_PAUSE_SECONDS	60
+/* A token is renewed when it ends sooner than this. */
+#define RENEW_BEFORE		(5 * USECS_PER_MINUTE)
+
+/* Back-off after a failed pass, in seconds. */
+#define RETRY_FIRST			30
+#define RETRY_LAST			(30 * 60)
+#define RETRY_NOT_PAID		(4 * 60 * 60)
+#define RETRY_FORBIDDEN		(60 * 60)
+
+/* Our kind of advisory lock; users' have 1 and 2 here. */
+#define LOCK_CLASS			7
+
+/* In sync_state: the pass as a whole. */
+#define PASS_ENTITY			"pass"
+
+typedef enum FeedKind
+{
+	FEED_DICTIONARY,			/* read whole, now and then */
+	FEED_SORTED,				/* windows; the API sorts by the stamp */
+	FEED_MOVING,				/* windows; rows move and are not sorted by it */
+	FEED_FIXED					/* windows; rows never change */
+} FeedKind;
+
+typedef struct Feed
+{
+	const char *name;			/* in sync_state */
+	FeedKind	kind;
+	const char *path;
+	const char *entity;			/* in _embedded, and to ingest(); NULL there =
+								 * the answer itself */
+	int			limit;			/* rows a page; 0 = the API does not page it */
+	const char *with;
+	const char *stamp;			/* what windows are made of */
+	const char *order;			/* parameter that sorts, ascending */
+	bool		optional;		/* not every account has it */
+} Feed;
+
+/* What stands in the way. */
+typedef enum Trouble
+{
+	TROUBLE_NONE,
+	TROUBLE_LATER,				/* try the feed again some time */
+	TROUBLE_SMALLER,			/* ask for less */
+	TROUBLE_REFUSED,			/* this feed is not for us */
+	TROUBLE_STOP				/* nothing will work now: end the pass */
+} Trouble;
+
+/*
+ * Cursor of a feed.  An open window has page <> 0: the next page; below zero
+ * on the way back.  Times are whole seconds.
+ */
+typedef struct Cursor
+{
+	bool		has_from;		/* else the beginning is open */
+	TimestampTz from;
+	TimestampTz to;
+	int			page;
+	bool		has_done;
+	TimestampTz done_to;
+	bool		has_first_deal;
+	TimestampTz first_deal;		/* when the account's first deal began */
+} Cursor;
+
+typedef struct Tokens
+{
+	char	   *access;
+	char	   *refresh;
+	char	   *client_id;
+	char	   *client_secret;
+	char	   *redirect_uri;
+	bool		has_expiry;
+	TimestampTz expires_at;
+} Tokens;
+
+typedef struct Pass
+{
+	int64		account_id;
+	bool		in_call;
+	bool		whole;			/* dictionaries too, however young */
+	MemoryContext context;		/* lives as long as the pass */
+	MemoryContext page_context; /* reset after each page */
+
+	AmoClient  *api;
+	Tokens		tokens;
+	bool		renewed;		/* the pair was renewed in this pass */
+	TimestampTz end;			/* of this pass's windows */
+	bool		has_founded;
+	TimestampTz founded;		/* when the account began */
+
+	/* What went wrong last, for people. */
+	Trouble		trouble;
+	char		reason[768];
+	const char *state;			/* of the account because of it; NULL = ok */
+	int			retry_seconds;	/* 0 = back off by doubling */
+
+	/* Progress. */
+	int64		pages;
+	int64		rows;
+	int64		quarantined;
+	int64		analyzed_rows;	/* rows at the last ANALYZE */
+	int64		counted_requests;	/* already in the table */
+	TimestampTz noticed_at;
+} Pass;
+
+/* What a page's rows say about where to go on. */
+typedef struct PageStats
+{
+	int			rows;
+	bool		sorted;			/* by stamp, ascending, from the window's begin */
+	bool		has_first;
+	TimestampTz first;			/* the smallest stamp */
+	bool		has_last;
+	TimestampTz last;			/* the last row's stamp */
+	int			distinct;		/* at least so many stamps differ (1, 2) */
+} PageStats;
+
+typedef struct CursorStep
+{
+	Pass	   *pass;
+	const Feed *feed;
+	Cursor	   *cursor;
+	bool		due;			/* out: its back-off is over */
+	int64		rows;			/* to be added */
+	bool		fresh;			/* keep page 1: a smaller limit is not remembered */
+} CursorStep;
+
+/* One page: what came, and what became of it. */
+typedef struct PageStep
+{
+	CursorStep	cursor;			/* first: what step_save_cursor() takes */
+	const char *body;
+	size_t		length;
+	bool	   *plain;
+
+	/* Results. */
+	bool		readable;
+	char	   *error;			/* why not */
+	PageStats	stats;
+	bool		more;
+	int64		quarantined;
+} PageStep;
+
+typedef struct TokenStep
+{
+	int64		account_id;
+	Tokens	   *tokens;			/* strings in pass context */
+	MemoryContext context;
+	const char *old_refresh;	/* store only where this is still stored */
+	bool		found;
+} TokenStep;
+
+/* Reads what GET /account says about itself. */
+typedef struct IdentityStep
+{
+	MemoryContext context;
+	const char *body;
+	size_t		length;
+	int64		id;				/* 0 = not readable */
+	char	   *name;
+	char	   *subdomain;
+	char	   *time_zone;
+	bool		has_founded;
+	TimestampTz founded;
+} IdentityStep;
+
+static inline int64
+to_unix(TimestampTz at)
+{
+	return at / USECS_PER_SEC +
+		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+}
+
+static inline TimestampTz
+from_unix(int64 seconds)
+{
+	return (seconds - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) *
+		USECS_PER_SEC;
+}
+
+/* True for seconds that a timestamp can hold and that are not "none". */
+static inline bool
+is_good_unix(double seconds)
+{
+	return seconds > 0 && seconds < 253402300800.0; /* the year 10000 */
+}
+
+/* sync.c */
+extern int64 requests_of(const Pass *pass);
+extern double jitter(void);
+extern void set_trouble(Pass *pass, Trouble trouble, const char *format,...) pg_attribute_printf(3, 4);
+extern void trouble_by_error(Pass *pass, const ErrorData *error);
+extern bool lock_account(int64 account_id);
+extern void unlock_account(int64 account_id);
+extern void refuse_atomic(FunctionCallInfo fcinfo, const char *name);
+
+/* page.c */
+extern void close_window(Cursor *cursor);
+extern void advance_cursor(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more, bool *plain);
+extern char *page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain);
+extern void step_load_cursor(void *arg);
+extern void step_save_cursor(void *arg);
+extern void step_page(void *arg);
+
+/* tokens.c */
+extern char *keep_text(MemoryContext context, uint64 row, const char *column);
+extern void step_load_tokens(void *arg);
+extern void step_store_tokens(void *arg);
+extern void load_tokens(Pass *pass);
+extern char *json_text_field(MemoryContext context, Jsonb *object, const char *key);
+extern bool json_number_field(Jsonb *object, const char *key, double *number);
+extern bool exchange(Pass *pass, const char *grant, const char *code);
+extern bool renew_tokens(Pass *pass);
+extern void pause_for(int attempt, int retry_after);
+extern bool ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer);
+
+/* feed.c */
+extern void note_failure(Pass *pass, const char *entity, bool is_account);
+extern bool run_feed(Pass *pass, const Feed *feed);
+
+/* pass.c */
+extern bool ask_identity(Pass *pass, IdentityStep *identity);
+extern bool run_pass(Pass *pass);
+extern Pass *make_pass(MemoryContext parent, int64 account_id, bool in_call, bool whole);
+
+#endif							/* REGCRM_SYNC_INT_H */
