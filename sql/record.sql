@@ -6,6 +6,7 @@ SELECT regcrm.setup();
 RESET client_min_messages;
 SET TimeZone = 'Europe/Moscow';
 SET DateStyle = 'ISO, DMY';
+SET IntervalStyle = 'postgres';
 \set VERBOSITY terse
 BEGIN;
 
@@ -188,6 +189,7 @@ SELECT deals, changed FROM regcrm.rejudge(71);
 RESET search_path;
 SET TimeZone = 'Europe/Moscow';
 SET DateStyle = 'ISO, DMY';
+SET IntervalStyle = 'postgres';
 SELECT rule, stage, state, resolution, evidence FROM regcrm.judge(71, 2) WHERE rule IN ('FLOW', 'WRK-1') ORDER BY 1, arose_at;
 SAVEPOINT t;
 SELECT * FROM regcrm.judge(71, 99);	-- fails

@@ -4,6 +4,7 @@ CREATE EXTENSION IF NOT EXISTS regcrm;
 SELECT regcrm.setup();
 RESET client_min_messages;
 SET TimeZone = 'UTC';
+SET IntervalStyle = 'postgres';
 \set VERBOSITY default
 \set SHOW_CONTEXT never
 BEGIN;

@@ -38,6 +38,7 @@ static Statement select_outsiders = {
 	1, {INT8OID}
 };
 
+/* Since when each feed is connected (DESIGN section 3, feed). */
 static void
 read_feeds(Account *account)
 {
@@ -81,6 +82,9 @@ read_feeds(Account *account)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/*
+ * Managers whom the regulation does not bind, few enough to be kept as a list.
+ */
 static void
 read_outsiders(Account *account)
 {

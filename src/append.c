@@ -70,6 +70,7 @@ static Statement select_actor = {
 	2, {INT8OID, NAMEOID}
 };
 
+/* Begins a new batch; what is known of the actor stays. */
 static void
 reset(Appending *appending)
 {
@@ -97,6 +98,7 @@ append_begin(Oid role)
 	return appending;
 }
 
+/* One statement for the whole batch. */
 static void
 write_events(void *arg)
 {
@@ -113,6 +115,7 @@ write_events(void *arg)
 	(void) statement_write(&insert_events, args);
 }
 
+/* Moves what a deal was created with along with its creation. */
 static void
 write_moves(void *arg)
 {
@@ -125,6 +128,9 @@ write_moves(void *arg)
 	(void) statement_write(&move_events, args);
 }
 
+/*
+ * Writes the batch, creations that were moved first: their events may follow.
+ */
 static void
 flush(Appending *appending)
 {

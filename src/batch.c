@@ -50,6 +50,7 @@ static Statement select_unknown = {
 	1, {INT8OID}
 };
 
+/* Long deals can be cancelled (hazards G14). */
 static void
 pause_judging(void *self)
 {
@@ -123,6 +124,7 @@ nothing_known(int64 account_id)
 	return unknown;
 }
 
+/* One batch after the other, each with its own snapshot behind its locks. */
 void
 batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 			LedgerCounts *counts)
@@ -156,6 +158,11 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 
 /* ---- a whole account ---- */
 
+/*
+ * The pass reads by one snapshot and writes nothing itself: what differs by that
+ * snapshot may have been set right by somebody else meanwhile, so it is judged
+ * afresh once it is locked.
+ */
 void
 batch_judge_account(int64 account_id, instant clock, batch_progress told, void *arg,
 					LedgerCounts *counts)

@@ -114,6 +114,7 @@ changes_reset(Ledger *ledger)
 	changes->moments.type = TIMESTAMPTZOID;
 }
 
+/* A number, of which one value stands for null. */
 static void
 add_number(BulkColumn *column, int64 number, int64 null)
 {
@@ -161,6 +162,7 @@ remove_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row)
 	MemoryContextSwitchTo(old);
 }
 
+/* What is written of a new violation and of a changed one alike. */
 static void
 violation_columns(ViolationColumns *v, const StoredRow *row)
 {
@@ -188,6 +190,7 @@ add_violation(Ledger *ledger, int64 deal_id, const StoredRow *row)
 	MemoryContextSwitchTo(old);
 }
 
+/* Also where it was withdrawn: then it stands again. */
 void
 change_violation(Ledger *ledger, const StoredRow *row)
 {
@@ -223,6 +226,7 @@ change_moment(Ledger *ledger, int64 deal_id, instant at)
 	MemoryContextSwitchTo(old);
 }
 
+/* Rows that are gone first: a duty may have moved to another instant. */
 static void
 flush_deadlines(Ledger *ledger)
 {

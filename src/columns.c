@@ -96,6 +96,7 @@ static Statement remove_events = {
 	2, {INT8OID, INT8ARRAYOID}
 };
 
+/* Begins a new batch. */
 static void
 reset(ColumnChanges *changes)
 {
@@ -131,6 +132,7 @@ columns_begin(int64 account_id)
 	return changes;
 }
 
+/* Keys of custom as an object of those set and an array of those removed. */
 static void
 add_custom(ColumnChanges *changes, const DealColumns *columns)
 {
@@ -199,6 +201,7 @@ columns_add(ColumnChanges *changes, const DealLine *deal)
 	return true;
 }
 
+/* Writes what follows from the events themselves. */
 static void
 write_events(ColumnChanges *changes)
 {
@@ -249,6 +252,10 @@ columns_flush(ColumnChanges *changes)
 	return n;
 }
 
+/*
+ * Locks first and reads then: of two transactions that each add an event, the
+ * second sees that of the first, and the column is the later one's.
+ */
 void
 columns_follow(int64 account_id, const int64 *ids, int n)
 {

@@ -22,6 +22,7 @@
 /* More facts than this in a deal's first instant are not puzzled out. */
 #define MAX_GROUP	200
 
+/* Adds a fact to the timeline, with everything else zero. */
 static Fact *
 add_fact(TimelineReader *reader, FactKind kind, instant at)
 {
@@ -94,6 +95,10 @@ stage_before(const TimelineReader *reader, int first)
 	return begins;
 }
 
+/*
+ * Where the deal begins: as an event says, else where the first event says that it
+ * came from, else where it is now.
+ */
 static void
 derive_first_stage(TimelineReader *reader)
 {
@@ -187,6 +192,7 @@ last_stage(TimelineReader *reader, int *number, stage_code *code, instant *at)
 
 /* ---- fields and managers ---- */
 
+/* A field set to what it is known to have held. */
 static Fact *
 add_field_fact(TimelineReader *reader, int number, const FieldValue *value, instant at)
 {
@@ -258,6 +264,7 @@ derive_first_values(TimelineReader *reader)
 	}
 }
 
+/* Who was responsible before the first event that says so. */
 static void
 derive_first_manager(TimelineReader *reader)
 {
@@ -320,6 +327,7 @@ derive_unobserved(TimelineReader *reader)
 
 /* ---- the columns as the events have it ---- */
 
+/* Keys of custom that differ from their last event. */
 static void
 derive_custom(TimelineReader *reader, DealColumns *columns)
 {
@@ -342,6 +350,7 @@ derive_custom(TimelineReader *reader, DealColumns *columns)
 	}
 }
 
+/* What the columns ought to hold, for columns.c. */
 static void
 derive_columns(TimelineReader *reader)
 {
@@ -446,6 +455,7 @@ next_instant(const TimelineReader *reader)
 	return next;
 }
 
+/* What is known before any fact is looked at. */
 static void
 fill_line(TimelineReader *reader)
 {

@@ -31,6 +31,7 @@ memory_grow(TimelineReader *reader, void *old, size_t size)
 	return old ? repalloc_huge(old, size) : MemoryContextAllocHuge(reader->context, size);
 }
 
+/* Adds a fact, zeroed, to reader->raw. */
 static RawFact *
 add_raw(TimelineReader *reader)
 {
@@ -98,6 +99,7 @@ flag_of(const Stream *stream, int column)
 	return !stream->nulls[column] && DatumGetBool(stream->values[column]);
 }
 
+/* Compares text of a row without copying it. */
 static bool
 is_kind(const Stream *stream, int column, const char *name)
 {
@@ -283,6 +285,7 @@ facts_read_event(TimelineReader *reader)
 		reader->nraw--;
 }
 
+/* One of the facts that a row of task stands for. */
 static void
 add_task_fact(TimelineReader *reader, FactKind kind, instant at, const Fact *task)
 {
@@ -294,6 +297,7 @@ add_task_fact(TimelineReader *reader, FactKind kind, instant at, const Fact *tas
 	raw->fact.at = at;
 }
 
+/* A task is added, may be done, and may be deleted while it is open. */
 void
 facts_read_task(TimelineReader *reader)
 {

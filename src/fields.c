@@ -78,6 +78,7 @@ field_zone(const char *name)
 	return zone ? zone : pg_tzset("GMT");
 }
 
+/* A hash that is never 0. */
 static uint64
 hash_bytes_of(const void *bytes, size_t len, uint64 seed)
 {
@@ -254,6 +255,7 @@ start_of_day(DateADT date, pg_tz *zone)
 	return moment_of(&w, zone, &moment) ? moment : INSTANT_NEVER;
 }
 
+/* The instant that is meant, by the zone written or else the one given. */
 static bool
 moment_of(Written *w, pg_tz *zone, TimestampTz *moment)
 {
@@ -277,6 +279,7 @@ digits(const char **p, int min, int max, int *number)
 	return n >= min;
 }
 
+/* Year first with dashes, or day first with dots. */
 static bool
 read_day(const char **p, struct pg_tm *tm)
 {
@@ -295,6 +298,7 @@ read_day(const char **p, struct pg_tm *tm)
 		tm->tm_mday <= day_tab[isleap(tm->tm_year)][tm->tm_mon - 1];
 }
 
+/* 24:00 is the end of the day, as the server has it. */
 static bool
 read_time(const char **p, Written *w)
 {
@@ -323,6 +327,7 @@ read_time(const char **p, Written *w)
 		 (tm->tm_hour == HOURS_PER_DAY && tm->tm_min == 0 && tm->tm_sec == 0 && w->fsec == 0));
 }
 
+/* Z or a difference from UTC; without either the time is local. */
 static bool
 read_zone(const char **p, Written *w)
 {
@@ -357,6 +362,9 @@ read_zone(const char **p, Written *w)
 	return true;
 }
 
+/*
+ * A day, a time if there is one, a zone if there is one, and nothing else.
+ */
 static bool
 read_written(const char *text, Written *w)
 {

@@ -112,6 +112,7 @@ keys_add(DealKeys *keys, int64 account_id, int64 deal_id)
 	keys->keys[keys->n++] = (DealKey) {account_id, deal_id};
 }
 
+/* By account, then by deal: the order in which deals are locked. */
 int
 keys_compare(const void *a, const void *b)
 {
@@ -167,6 +168,10 @@ gate_column(TupleDesc desc, const char *name, Oid type)
 	return number;
 }
 
+/*
+ * A read pointer of our own: users' triggers and others of ours read the same
+ * transition table.
+ */
 Walk
 walk_begin(Tuplestorestate *store, TupleDesc desc)
 {
@@ -308,6 +313,7 @@ note_rows(FactStatement *statement, Tuplestorestate *store, int kind)
 	walk_end(&walk);
 }
 
+/* Notes the deals of all rows, old and new: an event may change its deal. */
 static void
 facts_changed(FunctionCallInfo fcinfo, const char *name, bool events)
 {
@@ -397,6 +403,7 @@ regcrm_judge_touched(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* Judges account by account. */
 static void
 judge_deals(const TouchedDeal *deals, int n)
 {
@@ -484,6 +491,10 @@ judge_deals_safely(const TouchedDeal *deals, int n)
 	PG_END_TRY();
 }
 
+/*
+ * Judges what was touched since the last time.  Where nothing was written in mode
+ * "enforce", there is nothing to refuse, and errors of ours are contained.
+ */
 static void
 judge_touched(void)
 {

@@ -54,6 +54,9 @@ static Statement select_told = {
 
 PG_FUNCTION_INFO_V1(regcrm_deal_changed);
 
+/*
+ * Looks the columns up anew for each statement: tables change (hazards G10).
+ */
 static DealNumbers
 deal_numbers(TupleDesc desc)
 {
@@ -84,6 +87,7 @@ stage_in(TupleTableSlot *slot, int column)
 	return isnull ? 0 : DatumGetStage(stage);
 }
 
+/* A column as the text of an event. */
 static char *
 text_in(TupleTableSlot *slot, int column, FieldType type)
 {
@@ -130,6 +134,7 @@ custom_text(Datum custom, bool isnull, const char *name)
 	return fcinfo->isnull ? NULL : TextDatumGetCString(value);
 }
 
+/* The beginning, or a move from where the column says that the deal was. */
 static bool
 append_stage(Appending *appending, AppendedEvent event, const DealNumbers *numbers,
 			 TupleTableSlot *before, TupleTableSlot *now)
@@ -143,6 +148,9 @@ append_stage(Appending *appending, AppendedEvent event, const DealNumbers *numbe
 	return true;
 }
 
+/*
+ * Who was responsible at first is no event: the column tells it until it changes.
+ */
 static bool
 append_responsible(Appending *appending, AppendedEvent event, const DealNumbers *numbers,
 				   TupleTableSlot *before, TupleTableSlot *now)
@@ -161,6 +169,7 @@ append_responsible(Appending *appending, AppendedEvent event, const DealNumbers 
 	return true;
 }
 
+/* A field set, changed or emptied. */
 static bool
 append_field(Appending *appending, const AppendedEvent *event)
 {

@@ -26,6 +26,9 @@
 
 #include "timeline_int.h"
 
+/*
+ * Whether two events tell of the same thing: the stage, the manager, one field.
+ */
 static bool
 same_subject(const RawFact *a, const RawFact *b)
 {
@@ -45,6 +48,7 @@ same_value(const TimelineReader *reader, const RawFact *of, const char *a, const
 		field_read(b, type, reader->account->zone).hash;
 }
 
+/* What the deal was created with. */
 static void
 give_way_at_creation(TimelineReader *reader)
 {

@@ -94,6 +94,7 @@ put_text(Datum *values, bool *nulls, int column, const char *text)
 		values[column] = CStringGetTextDatum(text);
 }
 
+/* A finding as a row of type regcrm.finding. */
 static void
 put_finding(ReturnSetInfo *result, const LoadedRegulation *regulation, const Finding *finding)
 {
@@ -185,6 +186,7 @@ typedef struct Progress
 	TimestampTz said_at;
 } Progress;
 
+/* A notice now and then, so that a long run can be watched. */
 static void
 say_progress(void *arg, int64 deals, const LedgerCounts *counts)
 {

@@ -97,6 +97,7 @@ ledger_resolution(FindingResolution resolution)
 	return words[resolution];
 }
 
+/* What kind of fact it was tells in which table it is found. */
 static void
 evidence_fact(StringInfo out, FactKind kind, int64 id)
 {
@@ -152,6 +153,7 @@ ledger_evidence(const Regulation *regulation, const Finding *finding)
 
 /* ---- what is stored ---- */
 
+/* The next row, fetching more where none is left. */
 static void
 stored_next(StoredStream *stream)
 {
@@ -216,6 +218,7 @@ text_at(const StoredStream *stream, int column)
 	return stream->nulls[column] ? NULL : TextDatumGetCString(stream->values[column]);
 }
 
+/* Takes what rows of both tables have in common. */
 static StoredRow *
 stored_row(StoredRows *rows, const StoredStream *stream)
 {

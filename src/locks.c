@@ -89,6 +89,7 @@ mark(Statement *statement, int64 account_id, const DealRef *deals, int n,
 	pfree(ids);
 }
 
+/* Which of the locks stands for a deal that is not there. */
 static int
 key_lock_of(const DealRef *deal)
 {

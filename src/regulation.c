@@ -153,6 +153,7 @@ drop_put_aside(XactEvent event, void *arg)
 	}
 }
 
+/* Says what is wrong with a rule, and with which. */
 static void
 report_bad_row(const char *code, const char *wrong_rule, const RulesError *error)
 {
@@ -272,6 +273,7 @@ texts_at(HeapTuple tuple, int column, const char ***texts)
 	return count;
 }
 
+/* A row of rule, as the compiler and as reports take it. */
 static void
 read_rule(HeapTuple tuple, RuleSource *rule, RuleInfo *info)
 {
@@ -418,6 +420,7 @@ keep_rows(Entry *entry, const char *code, const Reading *reading, const Regulati
 	}
 }
 
+/* Learns which relcache invalidations are about us. */
 static void
 watch_tables(void)
 {

@@ -36,6 +36,7 @@ text_at(HeapTuple tuple, int column)
 	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
 }
 
+/* How both triggers must be called. */
 static TriggerData *
 statement_trigger(FunctionCallInfo fcinfo, const char *name)
 {

@@ -91,6 +91,7 @@ tables_find(const char *name)
 	return relid;
 }
 
+/* Who owns a table. */
 static Oid
 table_owner(Oid relid)
 {
@@ -126,6 +127,7 @@ tables_stage_array(void)
 	return get_array_type(tables_stage_type());
 }
 
+/* Sets what any role may set, until the nest level ends. */
 static void
 set_locally(const char *name, const char *value)
 {
@@ -133,6 +135,7 @@ set_locally(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* Plans are kept for the session: parsing would cost more than running. */
 static void
 prepare(Statement *statement, Oid stage_type)
 {
@@ -301,6 +304,7 @@ tables_ids(const int64 *ids, int n)
 	return bulk_array(&column);
 }
 
+/* The pure parts grow their arrays by this; errors leave by longjmp. */
 static void *
 memory_grow(void *self, void *old, size_t size)
 {

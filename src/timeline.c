@@ -70,6 +70,7 @@ static Statement task_statements[2] = {
 
 /* ---- cursors ---- */
 
+/* The next row, fetching more where none is left. */
 static void
 stream_next(Stream *stream)
 {
@@ -91,6 +92,7 @@ stream_next(Stream *stream)
 	stream->deal_id = DatumGetInt64(stream->values[0]);
 }
 
+/* Opens a cursor by the active snapshot and fetches its first rows. */
 static Stream *
 stream_open(Statement *statement, Datum *args, int columns)
 {
@@ -113,6 +115,7 @@ stream_close(Stream *stream)
 	SPI_cursor_close(stream->portal);
 }
 
+/* A field that no rule names has a number behind those of the regulation. */
 static void
 add_slot(TimelineReader *reader, const char *name, FieldType type)
 {

@@ -72,6 +72,7 @@ static Start *starts = NULL;
 static int	nstarts = 0;
 static int	room_starts = 0;
 
+/* The memory went with the transaction; only the pointers are left. */
 static void
 forget(void)
 {
@@ -135,6 +136,9 @@ last_judged(void)
 	return nnotes > 0 ? notes[nnotes - 1].last_judged : -1;
 }
 
+/*
+ * Each note carries where the last judging stood, so that a cut costs nothing.
+ */
 static Note *
 add_note(bool judged)
 {
@@ -160,6 +164,7 @@ add_note(bool judged)
 	return note;
 }
 
+/* Made with the first touch: most transactions write no facts. */
 static void
 make_entries(void)
 {

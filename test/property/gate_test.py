@@ -145,9 +145,13 @@ class Writer:
                 name = f"s{self.depth}"
                 self.run(f"savepoint {name}")
                 self.acts()
+                # what is rolled back is not released: a server with assertions fails where a
+                # row is locked, updated in a savepoint that is rolled back and released, and
+                # updated again (heap_update; plain SQL does it, PostgreSQL 15.18)
                 if self.r.random() < 0.5:
                     self.run(f"rollback to {name}")
-                self.run(f"release {name}")
+                else:
+                    self.run(f"release {name}")
                 self.depth -= 1
             else:
                 self.act()
