@@ -59,9 +59,12 @@ static Statement insert_events = {
 };
 static Statement move_events = {
 	"update regcrm.event e set at = u.moved_to"
-	" from unnest($1, $2, $3, $4) u(account_id, deal_id, moved_from, moved_to)"
-	" where e.account_id = u.account_id and e.deal_id = u.deal_id and e.at = u.moved_from"
-	" and e.source = 'regcrm' and e.from_stage is null and e.value_before is null",
+	" from (select v.moved_to, f.tid"
+	" from unnest($1, $2, $3, $4) v(account_id, deal_id, moved_from, moved_to)"
+	" cross join lateral (select f.ctid as tid from regcrm.event f"
+	" where f.account_id = v.account_id and f.deal_id = v.deal_id and f.at = v.moved_from"
+	" and f.source = 'regcrm' and f.from_stage is null and f.value_before is null"
+	" offset 0) f offset 0) u where e.ctid = u.tid",
 	4, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID}
 };
 static Statement select_actor = {

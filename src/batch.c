@@ -28,23 +28,19 @@
 /* Deals judged and written at a time: bounds memory, not the answer. */
 #define BATCH			1000
 
+#define DUE(table, column, more) \
+	"select a.id, f.deal_id from regcrm.account a cross join lateral" \
+	" (select f.deal_id from regcrm." table " f where f.account_id = a.id" \
+	" and f." column " <= least($1, a.known_until) " more " offset 0) f" \
+	" where a.id = $2 or $2 = 0"
+
 static Statement select_due = {
-	"select d.account_id, d.deal_id from regcrm.account a"
-	" join regcrm.deadline d on d.account_id = a.id"
-	" and d.due_at <= least($1, a.known_until) and d.state in ('pending', 'warned')"
-	" where a.id = $2 or $2 = 0"
-	" union select d.account_id, d.deal_id from regcrm.account a"
-	" join regcrm.deadline d on d.account_id = a.id"
-	" and d.warn_at <= least($1, a.known_until) and d.state = 'pending'"
-	" where a.id = $2 or $2 = 0"
-	" union select m.account_id, m.deal_id from regcrm.account a"
-	" join regcrm.next_moment m on m.account_id = a.id"
-	" and m.at <= least($1, a.known_until)"
-	" where a.id = $2 or $2 = 0"
+	DUE("deadline", "due_at", "and f.state in ('pending', 'warned')")
+	" union " DUE("deadline", "warn_at", "and f.state = 'pending'")
+	" union " DUE("next_moment", "at", "")
 	" order by 1, 2",
 	2, {TIMESTAMPTZOID, INT8OID}
 };
-
 static Statement select_unknown = {
 	"select from regcrm.account where id = $1 and known_until = '-infinity'",
 	1, {INT8OID}
@@ -141,6 +137,7 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 		Account    *account;
 
 		CHECK_FOR_INTERRUPTS();
+		tables_measure();
 		if (count > 0)
 		{
 			PushActiveSnapshot(GetLatestSnapshot());

@@ -34,11 +34,10 @@ static Statement write_deadlines = {
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID,
 	ARG_STAGES, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
 };
+/* Nobody but who holds the deal's lock touches the row, so it is where it was. */
 static Statement remove_deadlines = {
-	"delete from regcrm.deadline d using unnest($2, $3, $4, $5) u(deal_id, rule, task_id, arose_at)"
-	" where d.account_id = $1 and d.deal_id = u.deal_id and d.rule = u.rule"
-	" and d.arose_at = u.arose_at and d.task_id is not distinct from u.task_id",
-	5, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
+	"delete from regcrm.deadline where ctid = any ($2) and account_id = $1",
+	2, {INT8OID, TIDARRAYOID}
 };
 static Statement add_violations = {
 	"insert into regcrm.violation (account_id, deal_id, rule, task_id, stage, manager_id,"
@@ -58,20 +57,29 @@ static Statement add_violations = {
 		TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
 	TEXTARRAYOID, TEXTARRAYOID}
 };
+
+/*
+ * Changes go by way of the conflict that they must meet: it finds rows by the
+ * index whatever the statistics say, and waits for who is waiving one, who
+ * does not hold the deal's lock.
+ */
 static Statement change_violations = {
-	"update regcrm.violation v set stage = u.stage, manager_id = u.manager_id,"
-	" severity = u.severity, breached_at = u.breached_at, resolved_at = u.resolved_at,"
-	" resolution = u.resolution, evidence = u.evidence::jsonb, withdrawn_at = null"
-	" from unnest($2, $3, $4, $5, $6, $7, $8, $9)"
-	" u(id, stage, manager_id, severity, breached_at, resolved_at, resolution, evidence)"
-	" where v.account_id = $1 and v.id = u.id",
-	9, {INT8OID, INT8ARRAYOID, ARG_STAGES, INT8ARRAYOID, TEXTARRAYOID,
-		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
-};
-static Statement withdraw_violations = {
-	"update regcrm.violation v set withdrawn_at = clock_timestamp() from unnest($2) u(id)"
-	" where v.account_id = $1 and v.id = u.id",
-	2, {INT8OID, INT8ARRAYOID}
+	"insert into regcrm.violation (account_id, id, deal_id, rule, task_id, stage, manager_id,"
+	" severity, arose_at, breached_at, resolved_at, resolution, evidence, withdrawn_at)"
+	" select $1, u.id, u.deal_id, u.rule, u.task_id, u.stage, u.manager_id, u.severity,"
+	" u.arose_at, u.breached_at, u.resolved_at, u.resolution, u.evidence::jsonb,"
+	" case when u.withdrawn then clock_timestamp() end"
+	" from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+	" u(id, deal_id, rule, task_id, stage, manager_id, severity, arose_at, breached_at,"
+	" resolved_at, resolution, evidence, withdrawn)"
+	" on conflict (account_id, id) do update"
+	" set stage = excluded.stage, manager_id = excluded.manager_id,"
+	" severity = excluded.severity, breached_at = excluded.breached_at,"
+	" resolved_at = excluded.resolved_at, resolution = excluded.resolution,"
+	" evidence = excluded.evidence, withdrawn_at = excluded.withdrawn_at",
+	14, {INT8OID, INT8ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, INT8ARRAYOID, ARG_STAGES,
+		INT8ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+	TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID}
 };
 static Statement write_moments = {
 	"insert into regcrm.next_moment (account_id, deal_id, at)"
@@ -80,8 +88,10 @@ static Statement write_moments = {
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
 };
 static Statement remove_moments = {
-	"delete from regcrm.next_moment m using unnest($2, $3) u(deal_id, at)"
-	" where m.account_id = $1 and m.deal_id = u.deal_id and u.at is null",
+	"delete from regcrm.next_moment where account_id = $1 and ctid = any (array("
+	"select m.tid from unnest($2, $3) u(deal_id, at) cross join lateral"
+	" (select f.ctid as tid from regcrm.next_moment f"
+	" where f.account_id = $1 and f.deal_id = u.deal_id offset 0) m where u.at is null))",
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZARRAYOID}
 };
 
@@ -90,27 +100,28 @@ void
 changes_reset(Ledger *ledger)
 {
 	Changes    *changes = &ledger->changes;
-	DeadlineColumns *deadlines[] = {&changes->deadlines, &changes->gone};
+	DeadlineColumns *d = &changes->deadlines;
 	ViolationColumns *violations[] = {&changes->added, &changes->changed};
 
 	MemoryContextReset(ledger->changes_context);
 	memset(changes, 0, sizeof(*changes));
+	d->deal_id.type = d->task_id.type = d->manager_id.type = INT8OID;
+	d->rule.type = d->state.type = TEXTOID;
+	d->stage.type = ARG_STAGE;
+	d->arose_at.type = d->warn_at.type = d->due_at.type = d->met_at.type =
+		d->ended_at.type = TIMESTAMPTZOID;
 	for (int i = 0; i < 2; i++)
 	{
-		DeadlineColumns *d = deadlines[i];
 		ViolationColumns *v = violations[i];
 
-		d->deal_id.type = d->task_id.type = d->manager_id.type = INT8OID;
-		d->rule.type = d->state.type = TEXTOID;
-		d->stage.type = ARG_STAGE;
-		d->arose_at.type = d->warn_at.type = d->due_at.type = d->met_at.type =
-			d->ended_at.type = TIMESTAMPTZOID;
 		v->deal_id.type = v->id.type = v->task_id.type = v->manager_id.type = INT8OID;
 		v->rule.type = v->severity.type = v->resolution.type = v->evidence.type = TEXTOID;
 		v->stage.type = ARG_STAGE;
 		v->arose_at.type = v->breached_at.type = v->resolved_at.type = TIMESTAMPTZOID;
+		v->withdrawn.type = BOOLOID;
 	}
-	changes->withdrawn.type = changes->moment_deals.type = INT8OID;
+	changes->gone.type = TIDOID;
+	changes->moment_deals.type = INT8OID;
 	changes->moments.type = TIMESTAMPTZOID;
 }
 
@@ -149,71 +160,63 @@ change_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row)
 }
 
 void
-remove_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row)
+remove_deadline(Ledger *ledger, const StoredRow *row)
 {
 	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
-	DeadlineColumns *d = &ledger->changes.gone;
+	ItemPointer tid = palloc(sizeof(ItemPointerData));
 
-	bulk_add(&d->deal_id, Int64GetDatum(deal_id), false);
-	bulk_add_text(&d->rule, row->rule);
-	add_number(&d->task_id, row->task_id, NO_TASK);
-	bulk_add(&d->arose_at, TimestampTzGetDatum(row->arose_at), false);
+	*tid = row->tid;
+	bulk_add(&ledger->changes.gone, PointerGetDatum(tid), false);
 	ledger->changes.counts.deadlines++;
 	MemoryContextSwitchTo(old);
 }
 
 /* What is written of a new violation and of a changed one alike. */
 static void
-violation_columns(ViolationColumns *v, const StoredRow *row)
+add_row(Ledger *ledger, ViolationColumns *v, int64 deal_id, const StoredRow *row, bool withdrawn)
 {
+	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
+
+	bulk_add(&v->deal_id, Int64GetDatum(deal_id), false);
+	bulk_add(&v->id, Int64GetDatum(row->id), false);
+	bulk_add_text(&v->rule, row->rule);
+	add_number(&v->task_id, row->task_id, NO_TASK);
 	add_stage(&v->stage, row->stage);
 	add_number(&v->manager_id, row->manager_id, NO_MANAGER);
 	bulk_add_text(&v->severity, row->severity);
+	bulk_add(&v->arose_at, TimestampTzGetDatum(row->arose_at), false);
 	bulk_add(&v->breached_at, TimestampTzGetDatum(row->due_at), false);
 	bulk_add_instant(&v->resolved_at, row->ended_at);
 	bulk_add_text(&v->resolution, row->word);
 	bulk_add_text(&v->evidence, row->evidence);
+	bulk_add(&v->withdrawn, BoolGetDatum(withdrawn), false);
+	MemoryContextSwitchTo(old);
 }
 
 void
 add_violation(Ledger *ledger, int64 deal_id, const StoredRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
-	ViolationColumns *v = &ledger->changes.added;
-
-	bulk_add(&v->deal_id, Int64GetDatum(deal_id), false);
-	bulk_add_text(&v->rule, row->rule);
-	add_number(&v->task_id, row->task_id, NO_TASK);
-	bulk_add(&v->arose_at, TimestampTzGetDatum(row->arose_at), false);
-	violation_columns(v, row);
+	add_row(ledger, &ledger->changes.added, deal_id, row, false);
 	ledger->changes.counts.violations++;
-	MemoryContextSwitchTo(old);
 }
 
 /* Also where it was withdrawn: then it stands again. */
 void
-change_violation(Ledger *ledger, const StoredRow *row)
+change_violation(Ledger *ledger, int64 deal_id, const StoredRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
-	ViolationColumns *v = &ledger->changes.changed;
-
-	bulk_add(&v->id, Int64GetDatum(row->id), false);
-	violation_columns(v, row);
+	add_row(ledger, &ledger->changes.changed, deal_id, row, false);
 	if (row->withdrawn)
-		ledger->changes.counts.violations++;	/* it stands again */
+		ledger->changes.counts.violations++;
 	else
 		ledger->changes.counts.violations_changed++;
-	MemoryContextSwitchTo(old);
 }
 
+/* The row stays as it was judged, but for that. */
 void
-withdraw_violation(Ledger *ledger, const StoredRow *row)
+withdraw_violation(Ledger *ledger, int64 deal_id, const StoredRow *row)
 {
-	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
-
-	bulk_add(&ledger->changes.withdrawn, Int64GetDatum(row->id), false);
+	add_row(ledger, &ledger->changes.changed, deal_id, row, true);
 	ledger->changes.counts.withdrawn++;
-	MemoryContextSwitchTo(old);
 }
 
 void
@@ -226,23 +229,18 @@ change_moment(Ledger *ledger, int64 deal_id, instant at)
 	MemoryContextSwitchTo(old);
 }
 
-/* Rows that are gone first: a duty may have moved to another instant. */
 static void
 flush_deadlines(Ledger *ledger)
 {
-	const DeadlineColumns *d = &ledger->changes.gone;
+	const DeadlineColumns *d = &ledger->changes.deadlines;
 	Datum		args[12];
 
 	args[0] = Int64GetDatum(ledger->account->id);
-	if (d->deal_id.n > 0)
+	if (ledger->changes.gone.n > 0)
 	{
-		args[1] = bulk_array(&d->deal_id);
-		args[2] = bulk_array(&d->rule);
-		args[3] = bulk_array(&d->task_id);
-		args[4] = bulk_array(&d->arose_at);
+		args[1] = bulk_array(&ledger->changes.gone);
 		statement_write(&remove_deadlines, args);
 	}
-	d = &ledger->changes.deadlines;
 	if (d->deal_id.n > 0)
 	{
 		args[1] = bulk_array(&d->deal_id);
@@ -264,7 +262,7 @@ static void
 flush_violations(Ledger *ledger)
 {
 	const ViolationColumns *v = &ledger->changes.added;
-	Datum		args[12];
+	Datum		args[14];
 
 	args[0] = Int64GetDatum(ledger->account->id);
 	if (v->deal_id.n > 0)
@@ -286,19 +284,19 @@ flush_violations(Ledger *ledger)
 	if (v->id.n > 0)
 	{
 		args[1] = bulk_array(&v->id);
-		args[2] = bulk_array(&v->stage);
-		args[3] = bulk_array(&v->manager_id);
-		args[4] = bulk_array(&v->severity);
-		args[5] = bulk_array(&v->breached_at);
-		args[6] = bulk_array(&v->resolved_at);
-		args[7] = bulk_array(&v->resolution);
-		args[8] = bulk_array(&v->evidence);
+		args[2] = bulk_array(&v->deal_id);
+		args[3] = bulk_array(&v->rule);
+		args[4] = bulk_array(&v->task_id);
+		args[5] = bulk_array(&v->stage);
+		args[6] = bulk_array(&v->manager_id);
+		args[7] = bulk_array(&v->severity);
+		args[8] = bulk_array(&v->arose_at);
+		args[9] = bulk_array(&v->breached_at);
+		args[10] = bulk_array(&v->resolved_at);
+		args[11] = bulk_array(&v->resolution);
+		args[12] = bulk_array(&v->evidence);
+		args[13] = bulk_array(&v->withdrawn);
 		statement_write(&change_violations, args);
-	}
-	if (ledger->changes.withdrawn.n > 0)
-	{
-		args[1] = bulk_array(&ledger->changes.withdrawn);
-		statement_write(&withdraw_violations, args);
 	}
 }
 

@@ -59,6 +59,7 @@ struct ColumnChanges
 #define KEEP(bit, column) \
 	" " column " = case when u.stale & " bit " <> 0 then u." column " else d." column " end"
 
+/* The rows are locked, so each is where it is found. */
 static Statement set_columns = {
 	"update regcrm.deal d set"
 	KEEP("1", "stage") ","
@@ -74,10 +75,13 @@ static Statement set_columns = {
 	KEEP("512", "signed_at") ","
 	KEEP("1024", "paid_at") ","
 	KEEP("2048", "skip_task_check")
+	" from (select v.*, f.tid"
 	" from unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
-	" u(deal_id, stale, stage, manager_id, lead_date, reason, pause_reason, meeting_at,"
+	" v(deal_id, stale, stage, manager_id, lead_date, reason, pause_reason, meeting_at,"
 	" return_on, agreed_at, signed_at, paid_at, skip_task_check, custom_set, custom_gone)"
-	" where d.account_id = $1 and d.id = u.deal_id",
+	" cross join lateral (select f.ctid as tid from regcrm.deal f"
+	" where f.account_id = $1 and f.id = v.deal_id offset 0) f offset 0) u"
+	" where d.ctid = u.tid",
 	16, {INT8OID, INT8ARRAYOID, INT4ARRAYOID, ARG_STAGES, INT8ARRAYOID, DATEARRAYOID,
 		TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, DATEARRAYOID,
 		TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID,
@@ -86,13 +90,16 @@ static Statement set_columns = {
 static Statement keep_first_managers = {
 	"insert into regcrm.event (account_id, deal_id, at, kind, value, source)"
 	" select $1, d.id, d.created_at, 'responsible', u.manager_id::text, 'regcrm'"
-	" from unnest($2, $3) u(deal_id, manager_id)"
-	" join regcrm.deal d on d.account_id = $1 and d.id = u.deal_id order by d.id",
+	" from unnest($2, $3) u(deal_id, manager_id) cross join lateral"
+	" (select f.id, f.created_at from regcrm.deal f"
+	" where f.account_id = $1 and f.id = u.deal_id offset 0) d order by d.id",
 	3, {INT8OID, INT8ARRAYOID, INT8ARRAYOID}
 };
 static Statement remove_events = {
-	"delete from regcrm.event e using unnest($2) u(id)"
-	" where e.account_id = $1 and e.id = u.id and e.source = 'regcrm'",
+	"delete from regcrm.event where source = 'regcrm' and ctid = any (array("
+	"select e.tid from unnest($2) u(id) cross join lateral"
+	" (select f.ctid as tid from regcrm.event f"
+	" where f.account_id = $1 and f.id = u.id offset 0) e))",
 	2, {INT8OID, INT8ARRAYOID}
 };
 
@@ -272,6 +279,7 @@ columns_follow(int64 account_id, const int64 *ids, int n)
 		const DealLine *deal;
 
 		CHECK_FOR_INTERRUPTS();
+		tables_measure();
 		locks_take_rows(account_id, ids + from, count);
 		PushActiveSnapshot(GetLatestSnapshot());
 		account = account_read(account_id);

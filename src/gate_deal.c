@@ -45,10 +45,10 @@ static Statement select_custom_names = {
 	1, {INT8OID}
 };
 static Statement select_told = {
-	"select u.id from unnest($2) u(id) where exists (select from regcrm.event e"
+	"select u.id from unnest($2) u(id) cross join lateral (select from regcrm.event e"
 	" where e.account_id = $1 and e.deal_id = u.id and e.at > $3"
 	" and e.kind in ('stage', 'field', 'responsible')"
-	" and e.source is distinct from 'regcrm') order by 1",
+	" and e.source is distinct from 'regcrm' limit 1) e order by 1",
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}
 };
 

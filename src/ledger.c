@@ -42,20 +42,20 @@
 
 #define SELECT_DEADLINES \
 	"select deal_id, arose_at, rule, task_id, stage, manager_id, warn_at, due_at," \
-	" met_at, state, ended_at from "
+	" met_at, state, ended_at, tid from "
 #define SELECT_VIOLATIONS \
 	"select deal_id, arose_at, rule, task_id, stage, manager_id, id, severity," \
 	" breached_at, resolved_at, resolution, evidence::text, withdrawn_at is not null from "
 #define SELECT_MOMENTS \
 	"select deal_id, at from "
 #define ALL				" where account_id = $1 order by account_id, deal_id"
-/* the deals whose ids are given, and whose rows they are */
+/* as in timeline.c: from each id to its rows */
 #define SOME(table) \
-	"unnest($2) u(deal) join regcrm." table " f on f.account_id = $1" \
-	" and f.deal_id = u.deal order by f.deal_id"
+	"unnest($2) u(deal) cross join lateral (select f.*, f.ctid as tid from regcrm." table " f" \
+	" where f.account_id = $1 and f.deal_id = u.deal offset 0) f order by deal_id"
 
 static Statement select_deadlines[2] = {
-	{SELECT_DEADLINES "regcrm.deadline" ALL, 1, {INT8OID}, true},
+	{SELECT_DEADLINES "(select *, ctid as tid from regcrm.deadline) f" ALL, 1, {INT8OID}, true},
 	{SELECT_DEADLINES SOME("deadline"), 2, {INT8OID, INT8ARRAYOID}}
 };
 static Statement select_violations[2] = {
@@ -71,7 +71,7 @@ enum
 {
 	ROW_DEAL_ID, ROW_AROSE_AT, ROW_RULE, ROW_TASK_ID, ROW_STAGE, ROW_MANAGER_ID,
 	DEADLINE_WARN_AT, DEADLINE_DUE_AT, DEADLINE_MET_AT, DEADLINE_STATE,
-	DEADLINE_ENDED_AT, DEADLINE_NCOLUMNS,
+	DEADLINE_ENDED_AT, DEADLINE_TID, DEADLINE_NCOLUMNS,
 	VIOLATION_ID = DEADLINE_WARN_AT, VIOLATION_SEVERITY, VIOLATION_BREACHED_AT,
 	VIOLATION_RESOLVED_AT, VIOLATION_RESOLUTION, VIOLATION_EVIDENCE,
 	VIOLATION_WITHDRAWN, VIOLATION_NCOLUMNS
@@ -265,6 +265,7 @@ read_stored(Ledger *ledger, int64 deal_id)
 		row->met_at = instant_at(stream, DEADLINE_MET_AT);
 		row->word = text_at(stream, DEADLINE_STATE);
 		row->ended_at = instant_at(stream, DEADLINE_ENDED_AT);
+		row->tid = *(ItemPointer) DatumGetPointer(stream->values[DEADLINE_TID]);
 	}
 	stream = &ledger->violations;
 	ledger->stored_violations.n = 0;
@@ -417,7 +418,7 @@ compare_violation(Ledger *ledger, int64 deal_id, const Finding *finding, int *fr
 	if (collect)
 	{
 		if (stored != NULL)
-			change_violation(ledger, &row);
+			change_violation(ledger, deal_id, &row);
 		else
 			add_violation(ledger, deal_id, &row);
 	}
@@ -438,7 +439,7 @@ compare_left_over(Ledger *ledger, int64 deal_id, bool collect)
 			continue;
 		differs = true;
 		if (collect)
-			remove_deadline(ledger, deal_id, row);
+			remove_deadline(ledger, row);
 	}
 	for (int i = 0; i < ledger->stored_violations.n; i++)
 	{
@@ -448,7 +449,7 @@ compare_left_over(Ledger *ledger, int64 deal_id, bool collect)
 			continue;
 		differs = true;
 		if (collect)
-			withdraw_violation(ledger, row);
+			withdraw_violation(ledger, deal_id, row);
 	}
 	return differs;
 }

@@ -8,6 +8,8 @@
 #ifndef REGCRM_LEDGER_INT_H
 #define REGCRM_LEDGER_INT_H
 
+#include "storage/itemptr.h"
+
 #include "ledger.h"
 #include "tables.h"
 
@@ -47,6 +49,7 @@ typedef struct StoredRow
 	const char *severity;
 	const char *evidence;
 	bool		withdrawn;
+	ItemPointerData tid;		/* of a deadline: where it is stored */
 	bool		seen;			/* found again */
 } StoredRow;
 
@@ -68,16 +71,15 @@ typedef struct DeadlineColumns
 typedef struct ViolationColumns
 {
 	BulkColumn	deal_id, id, rule, task_id, stage, manager_id, severity, arose_at,
-				breached_at, resolved_at, resolution, evidence;
+				breached_at, resolved_at, resolution, evidence, withdrawn;
 } ViolationColumns;
 
 typedef struct Changes
 {
 	DeadlineColumns deadlines;	/* new or changed */
-	DeadlineColumns gone;		/* their keys */
+	BulkColumn	gone;			/* where they are stored */
 	ViolationColumns added;
-	ViolationColumns changed;
-	BulkColumn	withdrawn;		/* ids */
+	ViolationColumns changed;	/* withdrawn ones too */
 	BulkColumn	moment_deals;
 	BulkColumn	moments;		/* null = none any more */
 	LedgerCounts counts;
@@ -101,10 +103,10 @@ struct Ledger
 /* changes.c */
 extern void changes_reset(Ledger *ledger);
 extern void change_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row);
-extern void remove_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row);
+extern void remove_deadline(Ledger *ledger, const StoredRow *row);
 extern void add_violation(Ledger *ledger, int64 deal_id, const StoredRow *row);
-extern void change_violation(Ledger *ledger, const StoredRow *row);
-extern void withdraw_violation(Ledger *ledger, const StoredRow *row);
+extern void change_violation(Ledger *ledger, int64 deal_id, const StoredRow *row);
+extern void withdraw_violation(Ledger *ledger, int64 deal_id, const StoredRow *row);
 extern void change_moment(Ledger *ledger, int64 deal_id, instant at);
 
 #endif							/* REGCRM_LEDGER_INT_H */

@@ -37,15 +37,34 @@
 /* Tells our advisory locks from users' ones, whose field 4 is 1 or 2. */
 #define KEY_LOCK_CLASS	0x5243
 
-#define FIND \
-	"select d.id from unnest($2) u(id) join regcrm.deal d" \
-	" on d.account_id = $1 and d.id = u.id order by d.id"
+/* From each id to its row, in the order given; what locks, locks in that order. */
+#define FIND(lock) \
+	"select d.id from unnest($2) u(id) cross join lateral (select f.id from regcrm.deal f" \
+	" where f.account_id = $1 and f.id = u.id offset 0 " lock ") d"
 
-static Statement find_rows = {FIND, 2, {INT8OID, INT8ARRAYOID}};
-static Statement lock_rows = {FIND " for no key update of d", 2, {INT8OID, INT8ARRAYOID}};
+static Statement find_rows = {FIND(""), 2, {INT8OID, INT8ARRAYOID}};
+static Statement lock_rows = {FIND("for no key update"), 2, {INT8OID, INT8ARRAYOID}};
 static Statement lock_free_rows = {
-	FIND " for no key update of d skip locked", 2, {INT8OID, INT8ARRAYOID}
+	FIND("for no key update skip locked"), 2, {INT8OID, INT8ARRAYOID}
 };
+
+/* Where the deal of that id stands; it is there. */
+static int
+find_deal(const DealRef *deals, int n, int64 id)
+{
+	int			low = 0;
+
+	for (int high = n - 1; low < high;)
+	{
+		int			middle = (low + high) / 2;
+
+		if (deals[middle].id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
 
 /*
  * Runs a statement that answers with ids and marks the deals that it names.
@@ -58,7 +77,6 @@ mark(Statement *statement, int64 account_id, const DealRef *deals, int n,
 	int64	   *ids = palloc(n * sizeof(int64));
 	Datum		args[2];
 	int			count = 0;
-	int			k = 0;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -78,10 +96,7 @@ mark(Statement *statement, int64 account_id, const DealRef *deals, int n,
 			int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i],
 														 SPI_tuptable->tupdesc, 1, &isnull));
 
-			while (k < n && deals[k].id < id)
-				k++;
-			if (k < n && deals[k].id == id)
-				marks[k] = true;
+			marks[find_deal(deals, n, id)] = true;
 		}
 		SPI_freetuptable(SPI_tuptable);
 		pfree(DatumGetPointer(args[1]));

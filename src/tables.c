@@ -18,15 +18,18 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -34,6 +37,22 @@
 #include "tables.h"
 
 #define PINNED_PATH "pg_catalog, pg_temp"
+
+/* A table of more pages than this had a plan that suits it. */
+#define LARGE			2000
+
+/* The tables that grow, and how many pages they had when plans were last made. */
+static struct
+{
+	const char *name;
+	BlockNumber pages;
+}			measured[] = {
+	{"deal", 0}, {"event", 0}, {"task", 0}, {"deadline", 0}, {"violation", 0},
+	{"next_moment", 0}
+};
+
+/* Counts how often plans were thrown away. */
+static int	era = 1;
 
 static Oid	table_owner(Oid relid);
 static void set_locally(const char *name, const char *value);
@@ -68,6 +87,7 @@ tables_enter(TablesScope *scope, bool as_owner)
 	scope->guc_level = NewGUCNestLevel();
 	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
 		set_locally("search_path", PINNED_PATH);
+	tables_measure();
 }
 
 void
@@ -127,6 +147,43 @@ tables_stage_array(void)
 	return get_array_type(tables_stage_type());
 }
 
+/*
+ * Plans are made when a session first needs them, often while the tables are
+ * empty: then any index that begins with the account looks as good as the one
+ * that has the deal too, and the plan is kept while a first load or rejudge()
+ * fills the tables.  Their pages are counted as the planner does it, so no
+ * statistics need have been gathered.
+ */
+void
+tables_measure(void)
+{
+	Oid			schema = get_namespace_oid(REGCRM_SCHEMA, false);
+	bool		grown = false;
+
+	for (int i = 0; i < lengthof(measured); i++)
+	{
+		Oid			relid;
+		Relation	rel;
+		BlockNumber pages;
+
+		if (measured[i].pages > LARGE)
+			continue;
+		relid = get_relname_relid(measured[i].name, schema);
+		rel = OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : NULL;
+		if (rel == NULL)
+			continue;
+		pages = rel->rd_rel->relkind == RELKIND_RELATION ? RelationGetNumberOfBlocks(rel) : 0;
+		relation_close(rel, AccessShareLock);
+		if (pages > measured[i].pages * 2 + 4)
+		{
+			measured[i].pages = pages;
+			grown = true;
+		}
+	}
+	if (grown)
+		era++;
+}
+
 /* Sets what any role may set, until the nest level ends. */
 static void
 set_locally(const char *name, const char *value)
@@ -162,16 +219,15 @@ prepare(Statement *statement, Oid stage_type)
 			 SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
 	statement->stage_type = stage_type;
+	statement->era = era;
 	statement->plan = plan;
 }
 
 /*
- * Sees to it that the plan goes by keys.  Plans are made when a session first
- * needs them, often while the tables are empty, and kept while a first load or
- * rejudge() fills them: what is cheapest by the statistics of that moment (a
- * scan of the few rows there are) would take quadratic time.  So our own
- * settings decide, not the statistics.  Costs a few comparisons where a plan is
- * there already.
+ * Sees to it that the plan goes by keys: what is cheapest for the few rows that
+ * there are at first (to scan them all) would take quadratic time later.  So
+ * our own settings decide, not the statistics.  Costs a few comparisons where a
+ * plan is there already.
  */
 static void
 plan_by_keys(SPIPlanPtr plan)
@@ -199,14 +255,15 @@ plan_by_keys(SPIPlanPtr plan)
 /*
  * The statement's plan, made and kept at the first call.  DROP and CREATE
  * EXTENSION in one session give the type stage another OID; the statement is
- * then prepared anew.  Other changes of the tables the plan cache sees itself.
+ * then prepared anew, as where tables have grown.  Other changes of the tables
+ * the plan cache sees itself.
  */
 SPIPlanPtr
 statement_plan(Statement *statement)
 {
 	Oid			stage_type = tables_stage_type();
 
-	if (statement->plan == NULL || statement->stage_type != stage_type)
+	if (statement->plan == NULL || statement->stage_type != stage_type || statement->era != era)
 		prepare(statement, stage_type);
 	if (!statement->whole)
 		plan_by_keys(statement->plan);

@@ -28,6 +28,13 @@ typedef struct TablesScope
 extern void tables_enter(TablesScope *scope, bool as_owner);
 extern void tables_leave(const TablesScope *scope);
 
+/*
+ * Looks how large the tables have become; where one has grown much since plans
+ * were made, statements are planned anew.  tables_enter() does it too; to be
+ * called between batches.
+ */
+extern void tables_measure(void);
+
 /* A table of ours; error with the hint to run setup() where it is not there. */
 extern Oid	tables_find(const char *name);
 
@@ -55,6 +62,7 @@ typedef struct Statement
 	bool		whole;
 	SPIPlanPtr	plan;			/* NULL = not planned yet */
 	Oid			stage_type;		/* for which it was planned */
+	int			era;			/* in which it was planned, see tables_measure() */
 } Statement;
 
 extern SPIPlanPtr statement_plan(Statement *statement);
