@@ -97,39 +97,22 @@ $$;
 COMMENT ON FUNCTION regcrm.setup_findings() IS
 	'For setup(): makes the tables of findings where they are missing.';
 
+CREATE FUNCTION regcrm.findings_guard() RETURNS trigger
+	AS 'MODULE_PATHNAME', 'regcrm_findings_guard'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION regcrm.findings_guard() IS
+	'Trigger of deadline and violation: refuses what neither the judge nor waive() writes, unless regcrm.mode is off. Error 55000.';
+
 CREATE FUNCTION regcrm.waive(account_id bigint, violation_id bigint, reason text) RETURNS void
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
-	SET search_path = pg_catalog, pg_temp
-	AS $$
-#variable_conflict use_column
-DECLARE
-	v record;
-BEGIN
-	PERFORM regcrm.need_tables();
-	IF reason IS NULL OR btrim(reason) = '' THEN
-		RAISE EXCEPTION 'a reason must be given'
-			USING ERRCODE = 'null_value_not_allowed',
-				HINT = 'Say why the violation is excused.';
-	END IF;
-
-	SELECT w.waived_at, w.waived_by, w.waive_reason INTO v
-		FROM regcrm.violation w
-		WHERE w.account_id = $1 AND w.id = $2
-		FOR UPDATE;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'account % has no violation %', COALESCE($1::text, 'null'), COALESCE($2::text, 'null')
-			USING ERRCODE = 'no_data_found';
-	ELSIF v.waived_at IS NOT NULL THEN
-		RAISE EXCEPTION 'violation % is already waived', $2
-			USING ERRCODE = 'object_not_in_prerequisite_state',
-				DETAIL = format('It was waived at %s by "%s": %s', v.waived_at, v.waived_by, v.waive_reason);
-	END IF;
-
-	UPDATE regcrm.violation w
-		SET waived_at = clock_timestamp(), waived_by = session_user, waive_reason = btrim($3)
-		WHERE w.account_id = $1 AND w.id = $2;
-END
-$$;
+	AS 'MODULE_PATHNAME', 'regcrm_waive'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 REVOKE EXECUTE ON FUNCTION regcrm.waive(bigint, bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.waive(bigint, bigint, text) IS
-	'Marks a violation as excused: who (session_user), when, why. Arguments: account, number of the violation, reason. Errors: 22004 without a reason, P0002 where there is no such violation, 55000 where it is waived already. Needs SELECT and UPDATE on violation.';
+	'Marks a violation as excused: who (the role that logged in), when, why. Arguments: account, number of the violation, reason. Errors: 22004 without a reason, P0002 where there is no such violation, 55000 where it is waived already. Runs as the owner of the tables, for whoever was granted EXECUTE.';
+
+CREATE FUNCTION regcrm.unwaive(account_id bigint, violation_id bigint) RETURNS void
+	AS 'MODULE_PATHNAME', 'regcrm_unwaive'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION regcrm.unwaive(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.unwaive(bigint, bigint) IS
+	'Takes an excuse back: the violation counts again. Arguments: account, number of the violation. Errors: P0002 where there is no such violation, 55000 where it is not waived. Runs as the owner of the tables, for whoever was granted EXECUTE.';

@@ -7,19 +7,19 @@ CREATE FUNCTION regcrm.deal_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'regcrm_deal_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION regcrm.deal_changed() IS
-	'Trigger of deal, after each statement: takes note of the deals to be judged; appends events for the columns written; in mode record lets columns follow events that were there before the deal.';
+	'Trigger of deal, after each statement: takes note of the deals to be judged and locks them; appends events for the columns written; in mode record lets columns follow events that were there before the deal; in mode enforce refuses an illegal move and carries out effects.';
 
 CREATE FUNCTION regcrm.event_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'regcrm_event_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION regcrm.event_changed() IS
-	'Trigger of event, after each statement: takes note of the deals to be judged; in mode record lets the columns of deal follow.';
+	'Trigger of event, after each statement: takes note of the deals to be judged and locks them; in mode record lets the columns of deal follow; in mode enforce refuses history written by hand and carries out the effects of scenarios.';
 
 CREATE FUNCTION regcrm.task_changed() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'regcrm_task_changed'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION regcrm.task_changed() IS
-	'Trigger of task, after each statement: takes note of the deals to be judged.';
+	'Trigger of task, after each statement: takes note of the deals to be judged and locks them; in mode enforce refuses dates that can not be.';
 
 CREATE FUNCTION regcrm.facts_truncated() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'regcrm_facts_truncated'
@@ -31,7 +31,7 @@ CREATE FUNCTION regcrm.judge_touched() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'regcrm_judge_touched'
 	LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION regcrm.judge_touched() IS
-	'Deferred trigger of deal, event and task: judges all deals that the transaction has touched, once, at its end or at SET CONSTRAINTS ALL IMMEDIATE.';
+	'Deferred trigger of deal, event and task: judges all deals that the transaction has touched, once, at its end or at SET CONSTRAINTS ALL IMMEDIATE. Error 23514 for new breaches of rules with action reject by what was written in mode enforce; 23503 for a fact of a deal that is not there.';
 
 CREATE FUNCTION regcrm.judging_due(relation regclass) RETURNS boolean
 	AS 'MODULE_PATHNAME', 'regcrm_judging_due'
@@ -71,6 +71,10 @@ BEGIN
 			'CREATE TRIGGER %1$s BEFORE TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION regcrm.facts_truncated()');
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_judge',
 			'CREATE CONSTRAINT TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE ON %2$s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (regcrm.judging_due(''%2$s'')) EXECUTE FUNCTION regcrm.judge_touched()');
+	END LOOP;
+	FOREACH relation IN ARRAY '{deadline,violation}'::text[] LOOP
+		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_guard',
+			'CREATE TRIGGER %1$s BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION regcrm.findings_guard()');
 	END LOOP;
 END
 $$;

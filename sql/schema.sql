@@ -194,19 +194,39 @@ UPDATE regcrm.transition SET valid = '(,2030-01-01)' WHERE from_stage = 'new' AN
 INSERT INTO regcrm.transition (regulation, from_stage, to_stage, valid) VALUES ('idrive', 'new', 'in_work', '[2030-01-01,)');
 ROLLBACK;
 
--- Waiving takes a reason, once.
+-- Waiving takes a reason, once; nothing else of a finding is written by hand.
 BEGIN;
 INSERT INTO regcrm.account (id, name) VALUES (7, 'school');
+SET LOCAL regcrm.mode = 'off';
 INSERT INTO regcrm.violation (account_id, id, deal_id, rule, severity, arose_at, breached_at)
 	VALUES (7, 1, 5, 'NEW-1', 'critical', '2026-03-02 10:00+03', '2026-03-02 10:15+03');
+SET LOCAL regcrm.mode = 'record';
 SAVEPOINT s;
+UPDATE regcrm.violation SET severity = 'info' WHERE account_id = 7;	-- fails
+ROLLBACK TO s;
+UPDATE regcrm.violation SET waived_at = now(), waived_by = 'me', waive_reason = 'so' WHERE account_id = 7;	-- fails
+ROLLBACK TO s;
+DELETE FROM regcrm.violation WHERE account_id = 7;	-- fails
+ROLLBACK TO s;
+INSERT INTO regcrm.violation (account_id, id, deal_id, rule, severity, arose_at, breached_at)
+	VALUES (7, 2, 5, 'NEW-4', 'major', '2026-03-02 10:00+03', '2026-03-02 10:15+03');	-- fails
+ROLLBACK TO s;
+TRUNCATE regcrm.violation;	-- fails
+ROLLBACK TO s;
+UPDATE regcrm.deadline SET state = 'met' WHERE account_id = 7;	-- fails
+ROLLBACK TO s;
 SELECT regcrm.waive(7, 1, ' ');	-- fails: no reason
 ROLLBACK TO s;
 SELECT regcrm.waive(7, 2, 'the telephone was dead');	-- fails: no such violation
 ROLLBACK TO s;
 SELECT regcrm.waive(7, 1, 'the telephone was dead');
 SELECT waived_at IS NOT NULL AS waived, waived_by = session_user AS by_me, waive_reason FROM regcrm.violation WHERE account_id = 7;
+SAVEPOINT t;
 SELECT regcrm.waive(7, 1, 'again') ;	-- fails: waived already
+ROLLBACK TO t;
+SELECT regcrm.unwaive(7, 1);
+SELECT waived_at, waived_by, waive_reason FROM regcrm.violation WHERE account_id = 7;
+SELECT regcrm.unwaive(7, 1);	-- fails: not waived
 ROLLBACK;
 
 -- Detached, the extension can be dropped; setup() takes everything back.

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "append.h"
+#include "effects_run.h"
 #include "gate.h"
 #include "stage.h"
 #include "tables.h"
@@ -30,32 +31,33 @@
 
 struct Appending
 {
-	const char *role;
+	Oid			role;
 	MemoryContext context;
 	bool		actor_known;	/* of which account the actor was looked up */
 	int64		actor_account;
 	int64		actor_id;
 	bool		has_actor;
 	BulkColumn	account, deal, at, first, kind, from_stage, to_stage, field,
-				value, value_before, actor;
+				value, value_before, actor, by_bot;
 	BulkColumn	moved_account, moved_deal, moved_from, moved_to;
 };
 
 static Statement insert_events = {
 	"insert into regcrm.event (account_id, deal_id, at, kind, from_stage, to_stage, field,"
-	" value, value_before, actor_id, source)"
+	" value, value_before, actor_id, by_bot, source)"
 	" select u.account_id, u.deal_id, u.at, u.kind, u.from_stage, u.to_stage, u.field,"
-	" u.value, u.value_before, u.actor_id, 'regcrm'"
-	" from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) with ordinality"
+	" u.value, u.value_before, u.actor_id, u.by_bot, 'regcrm'"
+	" from unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) with ordinality"
 	" u(account_id, deal_id, at, first, kind, from_stage, to_stage, field, value,"
-	" value_before, actor_id, place)"
+	" value_before, actor_id, by_bot, place)"
 	" where not (u.first and exists (select from regcrm.event l"
 	" where l.account_id = u.account_id and l.deal_id = u.deal_id and l.at <= u.at"
 	" and l.kind = u.kind and l.field is not distinct from u.field"
 	" and l.source is distinct from 'regcrm'))"
 	" order by u.place",
-	11, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, TEXTARRAYOID,
-		ARG_STAGES, ARG_STAGES, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID}
+	12, {INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, TEXTARRAYOID,
+		ARG_STAGES, ARG_STAGES, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID,
+	BOOLARRAYOID}
 };
 static Statement move_events = {
 	"update regcrm.event e set at = u.moved_to"
@@ -83,7 +85,7 @@ reset(Appending *appending)
 	appending->at.type = TIMESTAMPTZOID;
 	appending->moved_account.type = appending->moved_deal.type = INT8OID;
 	appending->moved_from.type = appending->moved_to.type = TIMESTAMPTZOID;
-	appending->first.type = BOOLOID;
+	appending->first.type = appending->by_bot.type = BOOLOID;
 	appending->from_stage.type = appending->to_stage.type = ARG_STAGE;
 	appending->kind.type = appending->field.type = appending->value.type =
 		appending->value_before.type = TEXTOID;
@@ -94,7 +96,7 @@ append_begin(Oid role)
 {
 	Appending  *appending = palloc0(sizeof(Appending));
 
-	appending->role = GetUserNameFromId(role, true);
+	appending->role = role;
 	appending->context = AllocSetContextCreate(CurrentMemoryContext, "regcrm append",
 											   ALLOCSET_DEFAULT_SIZES);
 	reset(appending);
@@ -112,7 +114,7 @@ write_events(void *arg)
 		bulk_array(&appending->kind), bulk_array(&appending->from_stage),
 		bulk_array(&appending->to_stage), bulk_array(&appending->field),
 		bulk_array(&appending->value), bulk_array(&appending->value_before),
-		bulk_array(&appending->actor)
+		bulk_array(&appending->actor), bulk_array(&appending->by_bot)
 	};
 
 	(void) statement_write(&insert_events, args);
@@ -151,41 +153,50 @@ flush(Appending *appending)
 	reset(appending);
 }
 
-/* Which manager writes SQL under this role. */
-static void
-find_actor(Appending *appending, int64 account_id)
+bool
+append_actor(int64 account_id, Oid role, int64 *manager_id)
 {
-	NameData	role;
+	char	   *name = GetUserNameFromId(role, true);
+	bool		found = false;
+	NameData	key;
 	Datum		args[2];
 
-	if (appending->actor_known && appending->actor_account == account_id)
-		return;
-	appending->actor_known = true;
-	appending->actor_account = account_id;
-	appending->has_actor = false;
-	if (appending->role == NULL)
-		return;
-	namestrcpy(&role, appending->role);
+	if (name == NULL)
+		return false;
+	namestrcpy(&key, name);
 	args[0] = Int64GetDatum(account_id);
-	args[1] = NameGetDatum(&role);
+	args[1] = NameGetDatum(&key);
 	if (statement_write(&select_actor, args) > 0)
 	{
 		bool		isnull;
 
-		appending->has_actor = true;
-		appending->actor_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
-														  SPI_tuptable->tupdesc, 1, &isnull));
+		found = true;
+		*manager_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+												  SPI_tuptable->tupdesc, 1, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
+	return found;
+}
+
+/* Looks the writer up once for each account. */
+static void
+find_actor(Appending *appending, int64 account_id)
+{
+	if (appending->actor_known && appending->actor_account == account_id)
+		return;
+	appending->actor_known = true;
+	appending->actor_account = account_id;
+	appending->has_actor = append_actor(account_id, appending->role, &appending->actor_id);
 }
 
 void
 append_event(Appending *appending, const AppendedEvent *event)
 {
 	MemoryContext old;
+	bool		by_bot = effects_acting() && !event->first;
 
 	/* a lead comes by itself: nobody did what it was created with */
-	if (!event->first)
+	if (!event->first && !by_bot)
 		find_actor(appending, event->account_id);
 	old = MemoryContextSwitchTo(appending->context);
 	bulk_add(&appending->account, Int64GetDatum(event->account_id), false);
@@ -199,7 +210,8 @@ append_event(Appending *appending, const AppendedEvent *event)
 	bulk_add_text(&appending->value, event->value);
 	bulk_add_text(&appending->value_before, event->value_before);
 	bulk_add(&appending->actor, Int64GetDatum(appending->actor_id),
-			 event->first || !appending->has_actor);
+			 event->first || by_bot || !appending->has_actor);
+	bulk_add(&appending->by_bot, BoolGetDatum(by_bot), false);
 	MemoryContextSwitchTo(old);
 	if (appending->account.n >= BATCH)
 		flush(appending);

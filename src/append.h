@@ -41,4 +41,7 @@ extern void append_moved(Appending *appending, int64 account_id, int64 deal_id,
 						 instant from, instant to);
 extern void append_end(Appending *appending);
 
+/* Which manager writes SQL under a role; false where none does. */
+extern bool append_actor(int64 account_id, Oid role, int64 *manager_id);
+
 #endif							/* REGCRM_APPEND_H */

@@ -22,6 +22,7 @@
 
 #include "batch.h"
 #include "columns.h"
+#include "refusal.h"
 #include "tables.h"
 #include "timeline.h"
 
@@ -61,6 +62,19 @@ batch_judge_create(const Account *account)
 	return judge_create(account->regulation->compiled, &memory, pause_judging, NULL);
 }
 
+/* A fact was written of a deal that is not there. */
+static void
+refuse_unknown(int64 account_id, int64 deal_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+			 errmsg("account " INT64_FORMAT " has no deal " INT64_FORMAT, account_id, deal_id),
+			 errdetail("An event or a task was written of it."),
+			 errhint("Insert the deal in the same transaction, or correct deal_id and account_id."),
+			 err_generic_string(PG_DIAG_SCHEMA_NAME, REGCRM_SCHEMA),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "deal")));
+}
+
 /* Judges deals that are locked, by the active snapshot. */
 static void
 judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
@@ -91,11 +105,15 @@ judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
 
 		if (deal == NULL || deal->line.deal_id != ids[i])
 		{
+			if (deals[i].enforced && deals[i].needed)
+				refuse_unknown(account->id, ids[i]);
 			(void) ledger_close_deal(ledger, ids[i], as_of);
 			continue;
 		}
 		nfindings = judge_deal(judge, &deal->line, &findings);
 		(void) ledger_compare(ledger, ids[i], findings, nfindings, deal->next_at, true);
+		if (deals[i].enforced && counts->refusals != NULL && !account->synced)
+			refusals_collect(counts->refusals, account, &deal->line, findings, nfindings, ledger, false);
 		if (set_columns && deals[i].set_columns)
 			(void) columns_add(changes, deal);
 		deal = timeline_next(reader);
@@ -120,6 +138,16 @@ nothing_known(int64 account_id)
 	return unknown;
 }
 
+/* Locked at the write, by this transaction. */
+static bool
+all_locked(const DealRef *deals, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!deals[i].locked)
+			return false;
+	return true;
+}
+
 /* One batch after the other, each with its own snapshot behind its locks. */
 void
 batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
@@ -133,8 +161,11 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 		n = 0;
 	for (int from = 0; from < n; from += BATCH)
 	{
-		int			count = locks_take(account_id, deals + from, Min(BATCH, n - from), skip);
+		int			count = Min(BATCH, n - from);
 		Account    *account;
+
+		if (!all_locked(deals + from, count))
+			count = locks_take(account_id, deals + from, count, skip);
 
 		CHECK_FOR_INTERRUPTS();
 		tables_measure();

@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "ledger_int.h"
+#include "waiver.h"
 #include "stage.h"
 
 /*
@@ -300,10 +301,10 @@ flush_violations(Ledger *ledger)
 	}
 }
 
-void
-ledger_flush(Ledger *ledger, LedgerCounts *counts)
+static void
+write_changes(void *arg)
 {
-	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
+	Ledger	   *ledger = arg;
 	const Changes *changes = &ledger->changes;
 
 	flush_deadlines(ledger);
@@ -319,6 +320,15 @@ ledger_flush(Ledger *ledger, LedgerCounts *counts)
 		statement_write(&remove_moments, args);
 		statement_write(&write_moments, args);
 	}
+}
+
+void
+ledger_flush(Ledger *ledger, LedgerCounts *counts)
+{
+	MemoryContext old = MemoryContextSwitchTo(ledger->changes_context);
+	const Changes *changes = &ledger->changes;
+
+	findings_write(write_changes, ledger);
 	counts->deals += changes->counts.deals;
 	counts->changed += changes->counts.changed;
 	counts->deadlines += changes->counts.deadlines;

@@ -9,12 +9,15 @@
  *	   judging_due(), and where the row is to be judged, a deferred event is
  *	   queued for it, as for a foreign key;
  *	2. after the statement, *_changed() walks over the transition tables once:
- *	   it takes note of each deal (touched.c), appends the events that written
- *	   columns are (append.c), and in mode "record" sets the columns that
- *	   written events are (columns.c);
+ *	   it takes note of each deal (touched.c) and locks it (locks.c), appends the
+ *	   events that written columns are (append.c), in mode "record" sets the
+ *	   columns that written events are (columns.c), in mode "enforce" refuses
+ *	   what can't be mended and carries out effects (gate_enforce.c);
  *	3. at COMMIT, or at SET CONSTRAINTS ... IMMEDIATE, judge_touched() judges
- *	   all deals noted so far, together, and the ledger is written (batch.c);
- *	   the events of all other rows then find nothing left to do.
+ *	   all deals noted so far, together, and the ledger is written, or new
+ *	   breaches of what was written in mode "enforce" refuse the transaction
+ *	   (batch.c, refusal.c); the events of all other rows then find nothing left
+ *	   to do.
  *
  * So no row costs a query: a load of a million events walks over them once,
  * and reads each deal once when it ends.
@@ -24,7 +27,8 @@
  * events have fired is seen by a count of firings, remembered at each row.
  *
  * The mode that counts is that at the write (hazards G3): 2 runs within the
- * statement.  Everything is done as the owner of the tables (tables.c).
+ * statement.  A deal that one transaction writes in both modes is judged as
+ * "enforce" has it.  Everything is done as the owner of the tables (tables.c).
  *
  * Our own writes to deal and event (appending, following) are not facts: while
  * gate_write_quietly() is at work on a table, statements on it are passed over.
@@ -53,6 +57,8 @@
 #include "batch.h"
 #include "columns.h"
 #include "gate_int.h"
+#include "locks.h"
+#include "refusal.h"
 #include "tables.h"
 #include "touched.h"
 
@@ -233,6 +239,7 @@ gate_begin(FunctionCallInfo fcinfo, const char *name, FactStatement *statement)
 				 errmsg("trigger \"%s\" has no transition table", trigdata->tg_trigger->tgname),
 				 errhint("Drop it and run regcrm.setup().")));
 
+	memset(statement, 0, sizeof(*statement));
 	if (RelationGetRelid(trigdata->tg_relation) == quiet_relid)
 		return false;
 	if (regcrm_ingesting)
@@ -244,8 +251,34 @@ gate_begin(FunctionCallInfo fcinfo, const char *name, FactStatement *statement)
 	statement->trigdata = trigdata;
 	statement->desc = RelationGetDescr(trigdata->tg_relation);
 	statement->role = GetUserId();
-	memset(&statement->follow, 0, sizeof(statement->follow));
 	return true;
+}
+
+/*
+ * Locks at the write (hazards G1), in order of keys, all of the statement at
+ * once.  What touched.c notes a second time is locked already.
+ */
+void
+gate_lock(FactStatement *statement)
+{
+	DealKeys   *lists[] = {&statement->lock_keys, &statement->lock};
+
+	for (int i = 0; i < lengthof(lists); i++)
+	{
+		keys_sort(lists[i]);
+		for (int from = 0; from < lists[i]->n;)
+		{
+			int64		account_id;
+			int			n;
+			int64	   *ids = keys_of_account(lists[i], &from, &account_id, &n);
+
+			if (lists[i] == &statement->lock_keys)
+				locks_take_keys(account_id, ids, n);
+			else
+				locks_take_facts(account_id, ids, n);
+			pfree(ids);
+		}
+	}
 }
 
 /* Lets columns follow events, for the deals noted. */
@@ -289,28 +322,66 @@ has_column(Datum kind)
 		(len == 11 && memcmp(data, "responsible", 11) == 0);
 }
 
-/* Notes the deals of the rows; kind 0 = tasks. */
-static void
-note_rows(FactStatement *statement, Tuplestorestate *store, int kind)
+static FactNumbers
+fact_numbers(TupleDesc desc, bool events)
 {
-	int			account = gate_column(statement->desc, "account_id", INT8OID);
-	int			deal = gate_column(statement->desc, "deal_id", INT8OID);
+	FactNumbers numbers = {.events = events};
+
+	numbers.account_id = gate_column(desc, "account_id", INT8OID);
+	numbers.id = gate_column(desc, "id", INT8OID);
+	numbers.deal_id = gate_column(desc, "deal_id", INT8OID);
+	numbers.kind = gate_column(desc, "kind", TEXTOID);
+	if (events)
+	{
+		numbers.at = gate_column(desc, "at", TIMESTAMPTZOID);
+		numbers.field = gate_column(desc, "field", TEXTOID);
+		numbers.scenario = gate_column(desc, "scenario", TEXTOID);
+	}
+	else
+	{
+		numbers.created_at = gate_column(desc, "created_at", TIMESTAMPTZOID);
+		numbers.due_at = gate_column(desc, "due_at", TIMESTAMPTZOID);
+		numbers.completed_at = gate_column(desc, "completed_at", TIMESTAMPTZOID);
+		numbers.deleted_at = gate_column(desc, "deleted_at", TIMESTAMPTZOID);
+	}
+	return numbers;
+}
+
+/* Notes the deals of the rows as they were, or as they are now. */
+static void
+note_rows(FactStatement *statement, Tuplestorestate *store, const FactNumbers *numbers, bool now)
+{
+	bool		enforced = statement->mode == TOUCH_ENFORCE;
 	Walk		walk = walk_begin(store, statement->desc);
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "regcrm row",
+													  ALLOCSET_SMALL_SIZES);
 
 	while (walk_next(&walk))
 	{
 		bool		isnull;
-		int64		account_id = gate_number(walk.slot, account, &isnull);
-		int64		deal_id = gate_number(walk.slot, deal, &isnull);
+		int64		account_id = gate_number(walk.slot, numbers->account_id, &isnull);
+		int64		deal_id;
 
+		if (enforced)
+		{
+			MemoryContext old = MemoryContextSwitchTo(row_context);
+
+			enforce_fact(statement, walk.slot, numbers, now);
+			MemoryContextSwitchTo(old);
+			MemoryContextReset(row_context);
+		}
+		deal_id = gate_number(walk.slot, numbers->deal_id, &isnull);
 		if (isnull)
 			continue;
-		touched_add(account_id, deal_id, statement->mode, statement->role, false);
-		if (kind > 0 && statement->mode == TOUCH_RECORD &&
-			has_column(slot_getattr(walk.slot, kind, &isnull)))
+		if (touched_add(account_id, deal_id, statement->mode,
+						enforced && now ? TOUCHED_NEEDED : 0) && statement->mode != TOUCH_INGEST)
+			keys_add(&statement->lock, account_id, deal_id);
+		if (numbers->events && statement->mode == TOUCH_RECORD &&
+			has_column(slot_getattr(walk.slot, numbers->kind, &isnull)))
 			keys_add(&statement->follow, account_id, deal_id);
 	}
 	walk_end(&walk);
+	MemoryContextDelete(row_context);
 }
 
 /* Notes the deals of all rows, old and new: an event may change its deal. */
@@ -318,23 +389,24 @@ static void
 facts_changed(FunctionCallInfo fcinfo, const char *name, bool events)
 {
 	FactStatement statement;
+	FactNumbers numbers;
 	TablesScope scope;
-	int			kind;
 
 	if (!gate_begin(fcinfo, name, &statement))
 		return;
-	kind = events ? gate_column(statement.desc, "kind", TEXTOID) : 0;
-	note_rows(&statement, statement.trigdata->tg_oldtable, kind);
-	note_rows(&statement, statement.trigdata->tg_newtable, kind);
-	if (statement.follow.n > 0)
-	{
-		if (SPI_connect() != SPI_OK_CONNECT)
-			elog(ERROR, "SPI_connect failed");
-		tables_enter(&scope, true);
-		gate_follow(&statement);
-		tables_leave(&scope);
-		SPI_finish();
-	}
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	statement.context = CurrentMemoryContext;
+	tables_enter(&scope, true);
+	numbers = fact_numbers(statement.desc, events);
+	note_rows(&statement, statement.trigdata->tg_oldtable, &numbers, false);
+	note_rows(&statement, statement.trigdata->tg_newtable, &numbers, true);
+	gate_lock(&statement);
+	gate_follow(&statement);
+	if (statement.mode == TOUCH_ENFORCE)
+		enforce_statement(&statement);
+	tables_leave(&scope);
+	SPI_finish();
 	gate_end();
 }
 
@@ -408,7 +480,8 @@ static void
 judge_deals(const TouchedDeal *deals, int n)
 {
 	TimestampTz clock = GetCurrentTimestamp();
-	LedgerCounts counts = {0};
+	Refusals	refusals = {.context = CurrentMemoryContext};
+	LedgerCounts counts = {.refusals = &refusals};
 	TablesScope scope;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -424,12 +497,16 @@ judge_deals(const TouchedDeal *deals, int n)
 		for (; from < n && deals[from].account_id == account_id; from++)
 			refs[count++] = (DealRef) {
 				.id = deals[from].deal_id,
-				.inserted = deals[from].inserted,
+				.inserted = (deals[from].flags & TOUCHED_INSERTED) != 0,
+				.needed = (deals[from].flags & TOUCHED_NEEDED) != 0,
+				.enforced = (deals[from].modes & TOUCH_ENFORCE) != 0,
+				.locked = (deals[from].modes & TOUCH_INGEST) == 0,
 				.set_columns = (deals[from].modes & TOUCH_RECORD) != 0,
 			};
 		batch_judge(account_id, refs, count, clock, false, &counts);
 		pfree(refs);
 	}
+	refusals_raise(&refusals);
 	tables_leave(&scope);
 	SPI_finish();
 }
@@ -504,7 +581,8 @@ judge_touched(void)
 	TouchedDeal *deals;
 	int			modes = 0;
 
-	if (!touched_any())
+	/* an effect at work: whoever set it off judges when all is done */
+	if (!touched_any() || effects_acting())
 		return;
 	context = AllocSetContextCreate(CurrentMemoryContext, "regcrm touched",
 									ALLOCSET_DEFAULT_SIZES);

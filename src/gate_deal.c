@@ -28,18 +28,6 @@
 #include "stage.h"
 #include "tables.h"
 
-/* Where the columns are that we look at; numbers move (hazards G10). */
-typedef struct DealNumbers
-{
-	int			account_id;
-	int			id;
-	int			stage;
-	int			manager_id;
-	int			created_at;
-	int			custom;
-	int			fields[FIELD_COLUMNS];
-} DealNumbers;
-
 static Statement select_custom_names = {
 	"select field from regcrm.field_map where account_id = $1 group by field",
 	1, {INT8OID}
@@ -71,6 +59,7 @@ deal_numbers(TupleDesc desc)
 	numbers.stage = gate_column(desc, "stage", tables_stage_type());
 	numbers.manager_id = gate_column(desc, "manager_id", INT8OID);
 	numbers.created_at = gate_column(desc, "created_at", TIMESTAMPTZOID);
+	numbers.deleted_at = gate_column(desc, "deleted_at", TIMESTAMPTZOID);
 	numbers.custom = gate_column(desc, "custom", JSONBOID);
 	for (int i = 0; i < FIELD_COLUMNS; i++)
 		numbers.fields[i] = gate_column(desc, field_columns[i].name,
@@ -136,8 +125,8 @@ custom_text(Datum custom, bool isnull, const char *name)
 
 /* The beginning, or a move from where the column says that the deal was. */
 static bool
-append_stage(Appending *appending, AppendedEvent event, const DealNumbers *numbers,
-			 TupleTableSlot *before, TupleTableSlot *now)
+append_stage(FactStatement *statement, Appending *appending, AppendedEvent event,
+			 const DealNumbers *numbers, TupleTableSlot *before, TupleTableSlot *now)
 {
 	event.kind = "stage";
 	event.from_stage = before ? stage_in(before, numbers->stage) : 0;
@@ -145,6 +134,15 @@ append_stage(Appending *appending, AppendedEvent event, const DealNumbers *numbe
 	if (event.from_stage == event.to_stage)
 		return false;
 	append_event(appending, &event);
+	if (statement->mode == TOUCH_ENFORCE)
+		enforce_call(statement, (FactCall) {
+			.account_id = event.account_id,
+			.deal_id = event.deal_id,
+			.at = event.at,
+			.moved = true,
+			.from = event.from_stage,
+			.to = event.to_stage,
+		});
 	return true;
 }
 
@@ -188,8 +186,9 @@ append_field(Appending *appending, const AppendedEvent *event)
  * created with.  True where something was appended.
  */
 static bool
-append_differences(Appending *appending, const DealNumbers *numbers,
-				   TupleTableSlot *before, TupleTableSlot *now, List *names)
+append_differences(FactStatement *statement, Appending *appending,
+				   const DealNumbers *numbers, TupleTableSlot *before, TupleTableSlot *now,
+				   List *names)
 {
 	AppendedEvent event = {0};
 	bool		any;
@@ -201,7 +200,7 @@ append_differences(Appending *appending, const DealNumbers *numbers,
 	event.at = before ? GetCurrentTransactionStartTimestamp() :
 		DatumGetTimestampTz(slot_getattr(now, numbers->created_at, &isnull));
 
-	any = append_stage(appending, event, numbers, before, now);
+	any = append_stage(statement, appending, event, numbers, before, now);
 	if (before != NULL)
 	{
 		instant		was = DatumGetTimestampTz(slot_getattr(before, numbers->created_at, &isnull));
@@ -303,19 +302,22 @@ note_deals(FactStatement *statement, Appending *appending)
 
 		if (!is_before && !is_now)
 			break;
+		if (statement->mode == TOUCH_ENFORCE)
+			enforce_deal(statement, is_before ? before.slot : NULL,
+						 is_now ? now.slot : NULL, &numbers);
 		if (is_before)
 		{
 			old_key.account_id = gate_number(before.slot, numbers.account_id, &isnull);
 			old_key.deal_id = gate_number(before.slot, numbers.id, &isnull);
-			touched_add(old_key.account_id, old_key.deal_id, statement->mode,
-						statement->role, false);
+			(void) touched_add(old_key.account_id, old_key.deal_id, statement->mode, 0);
 		}
 		if (!is_now)
 			continue;
 		new_key.account_id = gate_number(now.slot, numbers.account_id, &isnull);
 		new_key.deal_id = gate_number(now.slot, numbers.id, &isnull);
-		touched_add(new_key.account_id, new_key.deal_id, statement->mode,
-					statement->role, inserted);
+		if (touched_add(new_key.account_id, new_key.deal_id, statement->mode,
+						inserted ? TOUCHED_INSERTED : 0) && inserted)
+			keys_add(&statement->lock_keys, new_key.account_id, new_key.deal_id);
 
 		/* another key is another deal: nothing happened to this one */
 		if (appending == NULL || (is_before && keys_compare(&old_key, &new_key) != 0))
@@ -326,12 +328,14 @@ note_deals(FactStatement *statement, Appending *appending)
 			names_account = new_key.account_id;
 		}
 		old = MemoryContextSwitchTo(row_context);
-		appended = append_differences(appending, &numbers, is_before ? before.slot : NULL,
-									  now.slot, names);
+		appended = append_differences(statement, appending, &numbers,
+									  is_before ? before.slot : NULL, now.slot, names);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(row_context);
 		if (statement->mode == TOUCH_RECORD && (inserted || appended))
 			keys_add(&statement->follow, new_key.account_id, new_key.deal_id);
+		if (statement->mode == TOUCH_ENFORCE && appended && !inserted)
+			keys_add(&statement->changed, new_key.account_id, new_key.deal_id);
 	}
 	walk_end(&before);
 	walk_end(&now);
@@ -355,10 +359,12 @@ regcrm_deal_changed(PG_FUNCTION_ARGS)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
+	statement.context = CurrentMemoryContext;
 	tables_enter(&scope, true);
 	if (statement.mode != TOUCH_INGEST && statement.trigdata->tg_newtable != NULL)
 		appending = append_begin(statement.role);
 	note_deals(&statement, appending);
+	gate_lock(&statement);
 	if (appending != NULL)
 		append_end(appending);
 	if (statement.follow.n > 0)
@@ -367,6 +373,8 @@ regcrm_deal_changed(PG_FUNCTION_ARGS)
 				  GetCurrentTransactionStartTimestamp());
 		gate_follow(&statement);
 	}
+	if (statement.mode == TOUCH_ENFORCE)
+		enforce_statement(&statement);
 	tables_leave(&scope);
 	SPI_finish();
 	gate_end();

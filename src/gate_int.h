@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * gate_int.h
- *	  What gate.c and gate_deal.c share: a statement on a table of facts.
+ *	  What the files of the gate share: a statement on a table of facts.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,8 @@
 #include "fmgr.h"
 #include "utils/tuplestore.h"
 
+#include "effects_run.h"
+#include "fields.h"
 #include "gate.h"
 #include "touched.h"
 
@@ -39,8 +41,49 @@ typedef struct FactStatement
 	TupleDesc	desc;
 	TouchMode	mode;
 	Oid			role;
+	MemoryContext context;		/* of what is noted below */
 	DealKeys	follow;			/* deals whose columns may have to follow */
+	DealKeys	lock;			/* deals to be locked: facts of them were written */
+	DealKeys	lock_keys;		/* deals inserted */
+	/* in mode enforce */
+	const Account *account;		/* of the rows at hand */
+	DealKeys	changed;		/* deals to whose past something was appended */
+	int			ncalls;			/* what sets off effects */
+	int			room_calls;
+	FactCall   *calls;
 } FactStatement;
+
+/* Where the columns of event or task are that we look at. */
+typedef struct FactNumbers
+{
+	bool		events;			/* else tasks */
+	int			account_id;
+	int			id;
+	int			deal_id;
+	int			kind;
+	/* of event */
+	int			at;
+	int			field;
+	int			scenario;
+	/* of task */
+	int			created_at;
+	int			due_at;
+	int			completed_at;
+	int			deleted_at;
+} FactNumbers;
+
+/* Where the columns of deal are that we look at. */
+typedef struct DealNumbers
+{
+	int			account_id;
+	int			id;
+	int			stage;
+	int			manager_id;
+	int			created_at;
+	int			deleted_at;
+	int			custom;
+	int			fields[FIELD_COLUMNS];
+} DealNumbers;
 
 /* The slots of a walk over one transition table. */
 typedef struct Walk
@@ -74,10 +117,25 @@ extern void walk_end(Walk *walk);
  */
 extern bool gate_begin(FunctionCallInfo fcinfo, const char *name, FactStatement *statement);
 
+/* Locks the deals noted, and the keys of those inserted. */
+extern void gate_lock(FactStatement *statement);
+
 /* Lets columns follow events, for the deals noted. */
 extern void gate_follow(FactStatement *statement);
 
 /* Whatever was noted and has no queued event to wait for is judged now. */
 extern void gate_end(void);
+
+/* gate_enforce.c: what mode enforce asks of a row of event or task, ... */
+extern void enforce_fact(FactStatement *statement, TupleTableSlot *slot,
+						 const FactNumbers *numbers, bool now);
+
+/* ... of a row of deal (one of the slots is NULL where it was not there), ... */
+extern void enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
+						 const DealNumbers *numbers);
+
+/* ... and of the statement: to be called when columns have become events. */
+extern void enforce_call(FactStatement *statement, FactCall call);
+extern void enforce_statement(FactStatement *statement);
 
 #endif							/* REGCRM_GATE_INT_H */

@@ -768,6 +768,19 @@ judge_deal(Judge *j, const Timeline *line, const Finding **findings)
 }
 
 int
+judge_moves(Judge *j, const Timeline *line, const JudgedMove **moves)
+{
+	j->line = line;
+	moves_collect(j, INSTANT_NEVER);
+	j->line = NULL;
+	j->told = judge_room(j, j->told, &j->room_told, j->nmoves + 1, sizeof(JudgedMove));
+	for (int i = 0; i < j->nmoves; i++)
+		j->told[i] = (JudgedMove) {j->moves[i].at, j->moves[i].from, j->moves[i].to};
+	*moves = j->told;
+	return j->nmoves;
+}
+
+int
 judge_last_stage(Judge *j, const Timeline *line)
 {
 	j->line = line;

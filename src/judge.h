@@ -175,6 +175,20 @@ extern Judge *judge_create(const Regulation *regulation, const Memory *memory,
 extern int	judge_deal(Judge *judge, const Timeline *timeline,
 					   const Finding **findings);
 
+/* A move that counts: not undone, not to where the deal already was. */
+typedef struct JudgedMove
+{
+	instant		at;
+	int			from;			/* index in Regulation.stages, or STAGE_... */
+	int			to;
+} JudgedMove;
+
+/*
+ * The moves that a timeline comes to, as the judge sees them, in order.  They
+ * stay valid until the next call of any kind.
+ */
+extern int	judge_moves(Judge *judge, const Timeline *timeline, const JudgedMove **moves);
+
 /*
  * Where a timeline's moves leave the deal: chained, undone and skipped as the
  * judge does it.  Nothing else of the timeline is looked at.

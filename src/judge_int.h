@@ -122,6 +122,8 @@ struct Judge
 	int			nmoves;
 	int			room_moves;
 	int			next_move;
+	JudgedMove *told;			/* what judge_moves() tells */
+	int			room_told;
 	int		   *many;			/* moves of one instant, where they are many */
 	int			room_many;
 	Visit	   *visits;

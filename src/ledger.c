@@ -347,6 +347,37 @@ find_stored(StoredRows *rows, int *from, const Finding *finding, const char *rul
 	return NULL;
 }
 
+static bool
+is_stored(const StoredRow *row, const Finding *finding, const char *rule)
+{
+	return row->arose_at == finding->arose_at && row->task_id == finding->task_id &&
+		strcmp(row->rule, rule) == 0;
+}
+
+bool
+ledger_is_new(const Ledger *ledger, const Finding *finding)
+{
+	const char *rule = regulation_rule(ledger->account->regulation, finding->rule)->code;
+
+	for (int i = 0; i < ledger->stored_violations.n; i++)
+	{
+		const StoredRow *row = &ledger->stored_violations.rows[i];
+
+		if (is_stored(row, finding, rule) && !row->withdrawn)
+			return false;
+	}
+	for (int i = 0; i < ledger->stored_deadlines.n; i++)
+	{
+		const StoredRow *row = &ledger->stored_deadlines.rows[i];
+
+		if (is_stored(row, finding, rule) &&
+			(strcmp(row->word, ledger_state(STATE_PENDING)) == 0 ||
+			 strcmp(row->word, ledger_state(STATE_WARNED)) == 0))
+			return false;
+	}
+	return true;
+}
+
 /* A finding in the words of the tables. */
 static void
 describe(const Ledger *ledger, const Finding *finding, StoredRow *row)
@@ -452,6 +483,17 @@ compare_left_over(Ledger *ledger, int64 deal_id, bool collect)
 			withdraw_violation(ledger, deal_id, row);
 	}
 	return differs;
+}
+
+void
+ledger_read(Ledger *ledger, int64 deal_id)
+{
+	MemoryContext old;
+
+	MemoryContextReset(ledger->deal_context);
+	old = MemoryContextSwitchTo(ledger->deal_context);
+	read_stored(ledger, deal_id);
+	MemoryContextSwitchTo(old);
 }
 
 bool

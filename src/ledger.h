@@ -22,6 +22,7 @@ typedef struct LedgerCounts
 	int64		violations;		/* new ones, and withdrawn ones that stand again */
 	int64		violations_changed;
 	int64		withdrawn;
+	struct Refusals *refusals;	/* where the gate is to hear of new breaches; else NULL */
 } LedgerCounts;
 
 typedef struct Ledger Ledger;
@@ -40,6 +41,15 @@ extern Ledger *ledger_open(const Account *account, const int64 *ids, int nids);
  */
 extern bool ledger_compare(Ledger *ledger, int64 deal_id, const Finding *findings,
 						   int nfindings, instant next_at, bool collect);
+
+/* Reads what is stored of a deal, for ledger_is_new(); deals in order of id. */
+extern void ledger_read(Ledger *ledger, int64 deal_id);
+
+/*
+ * Whether nothing is stored of a finding of the deal last compared or read: it is
+ * neither in violation (a withdrawn breach is none) nor running in deadline.
+ */
+extern bool ledger_is_new(const Ledger *ledger, const Finding *finding);
 
 /*
  * A deal that is not there any more: what was judged stays, what was still

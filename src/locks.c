@@ -15,8 +15,13 @@
  * instead: one of KEY_LOCKS advisory locks for the account, taken in order of
  * their numbers before any row.  Few locks for many keys, since a first load
  * inserts more deals than the lock table holds; two keys that share a lock
- * only wait for each other.  The inserter takes it when he judges: by then his
- * row is there, and he sees the other's event or the other sees his deal.
+ * only wait for each other.  The inserter takes it too, at the end of his
+ * statement: by then his row is there, and he sees the other's event or the
+ * other sees his deal.
+ *
+ * Whoever writes facts by SQL locks at the end of his statement (gate.c), so
+ * that what he reads before he commits can't be changed under him; whoever
+ * judges otherwise (the clock, the sync, rejudge) locks before he judges.
  *
  *-------------------------------------------------------------------------
  */
@@ -164,21 +169,41 @@ locks_take(int64 account_id, DealRef *deals, int n, bool skip)
 	mark(skip ? &lock_free_rows : &lock_rows, account_id, deals, n, lock, locked);
 	for (int i = 0; i < n; i++)
 	{
-		deals[i].exists = exists[i];
 		if (!exists[i] && busy[key_lock_of(&deals[i])])
 			continue;
-		if (lock[i] && !locked[i])
-		{
-			if (skip)
-				continue;
-			deals[i].exists = false;	/* deleted while we waited */
-		}
+		if (lock[i] && !locked[i] && skip)
+			continue;
 		deals[kept++] = deals[i];
 	}
 	pfree(exists);
 	pfree(lock);
 	pfree(locked);
 	return kept;
+}
+
+void
+locks_take_facts(int64 account_id, const int64 *ids, int n)
+{
+	DealRef    *deals = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(DealRef));
+
+	for (int i = 0; i < n; i++)
+		deals[i] = (DealRef) {.id = ids[i]};
+	(void) locks_take(account_id, deals, n, false);
+	pfree(deals);
+}
+
+void
+locks_take_keys(int64 account_id, const int64 *ids, int n)
+{
+	bool		busy[KEY_LOCKS];
+	bool	   *exists = palloc0(n * sizeof(bool) + 1);
+	DealRef    *deals = MemoryContextAllocHuge(CurrentMemoryContext, (n + 1) * sizeof(DealRef));
+
+	for (int i = 0; i < n; i++)
+		deals[i] = (DealRef) {.id = ids[i]};
+	(void) lock_keys(account_id, deals, n, exists, false, busy);
+	pfree(deals);
+	pfree(exists);
 }
 
 void

@@ -3,7 +3,7 @@
  * regulation.c
  *	  Regulations out of their tables, compiled and cached.
  *
- * A regulation is rows of five tables (DESIGN section 4).  Judging needs it in
+ * A regulation is rows of six tables (DESIGN section 4).  Judging needs it in
  * compiled form, once for millions of facts, so each backend keeps what it has
  * compiled (style.md section 12: a query for each row costs more than all of
  * the judging).
@@ -60,7 +60,7 @@ typedef struct Reading
 } Reading;
 
 static const char *const rule_tables[] = {
-	"regulation", "stage_def", "transition", "scenario", "rule"
+	"regulation", "stage_def", "transition", "scenario", "rule", "effect"
 };
 
 static Entry *entries = NULL;
@@ -296,6 +296,9 @@ read_rule(HeapTuple tuple, RuleSource *rule, RuleInfo *info)
 	rule->action = info->action = text_at(tuple, 14);
 	rule->valid_from = instant_at(tuple, 15, INSTANT_EVER);
 	rule->valid_to = instant_at(tuple, 16, INSTANT_NEVER);
+	info->nexpect = rule->nexpect;
+	info->expect = rule->expect;
+	info->event = rule->event;
 	info->title = text_at(tuple, 17);
 	info->clause = text_at(tuple, 18);
 	info->severity = text_at(tuple, 19);
@@ -402,6 +405,11 @@ keep_rows(Entry *entry, const char *code, const Reading *reading, const Regulati
 		infos[i].basis = copy_text(context, info->basis);
 		infos[i].action = copy_text(context, info->action);
 		infos[i].duty_of = copy_text(context, info->duty_of);
+		infos[i].event = copy_text(context, info->event);
+		infos[i].nexpect = info->nexpect;
+		infos[i].expect = MemoryContextAlloc(context, (info->nexpect + 1) * sizeof(char *));
+		for (int k = 0; k < info->nexpect; k++)
+			infos[i].expect[k] = copy_text(context, info->expect[k]);
 	}
 	entry->loaded.code = copy_text(context, code);
 	entry->loaded.title = copy_text(context, reading->title);
@@ -466,6 +474,7 @@ load(const char *code, bool missing_ok, RulesError *error, const char **wrong_ru
 			entry = MemoryContextAllocZero(context, sizeof(Entry));
 			entry->context = context;
 			keep_rows(entry, code, &reading, compiled);
+			entry->loaded.neffects = effects_read(code, compiled, context, &entry->loaded.effects);
 			/* from here on it outlives us */
 			MemoryContextSetParent(context, CacheMemoryContext);
 			entry->kept = generation == generation_before;

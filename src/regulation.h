@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "effects.h"
 #include "rules.h"
 
 /* What reports need of a rule row; NULL = null. */
@@ -22,6 +23,9 @@ typedef struct RuleInfo
 	const char *basis;
 	const char *action;
 	const char *duty_of;
+	int			nexpect;		/* tokens, as written */
+	const char **expect;
+	const char *event;
 } RuleInfo;
 
 typedef struct LoadedRegulation
@@ -31,6 +35,8 @@ typedef struct LoadedRegulation
 	const Regulation *compiled;
 	const RuleInfo *rules;		/* by Rule.source */
 	const char **scenario_names;	/* folded, by index in compiled->scenarios */
+	int			neffects;
+	const Effect *effects;		/* in the order in which they run */
 } LoadedRegulation;
 
 extern void regulation_init(void);

@@ -151,6 +151,36 @@ make_slots(TimelineReader *reader, BulkColumn *custom)
 	}
 }
 
+int
+timeline_field(void *arg, const char *name)
+{
+	const TimelineReader *reader = arg;
+
+	for (int i = 0; i < reader->nslots; i++)
+		if (strcmp(reader->slots[i].name, name) == 0)
+			return reader->slots[i].number;
+	return NO_NUMBER;
+}
+
+Fact
+timeline_field_fact(const TimelineReader *reader, int number, const char *text, instant at)
+{
+	FieldType	type = FIELD_CUSTOM;
+	FieldValue	value;
+	Fact		fact = {.at = at,.kind = FACT_FIELD};
+
+	for (int i = 0; i < reader->nslots; i++)
+		if (reader->slots[i].number == number)
+			type = reader->slots[i].type;
+	value = field_read(text, type, reader->account->zone);
+	fact.u.field.number = number;
+	fact.u.field.value = value.holds ? value.hash : 0;
+	fact.u.field.moment = value.holds ? value.moment : INSTANT_NEVER;
+	if (value.holds)
+		fact.flags |= FACT_HOLDS;
+	return fact;
+}
+
 static void *
 grow(void *self, void *old, size_t size)
 {

@@ -78,6 +78,13 @@ extern TimelineReader *timeline_open(const Account *account, const int64 *ids,
  */
 extern const DealLine *timeline_next(TimelineReader *reader);
 
+/* The number of a field in Fact.u.field.number; NO_NUMBER = no rule, no column. */
+extern int	timeline_field(void *reader, const char *name);
+
+/* A field that holds that text, as a fact. */
+extern Fact timeline_field_fact(const TimelineReader *reader, int number, const char *text,
+								instant at);
+
 extern void timeline_close(TimelineReader *reader);
 
 #endif							/* REGCRM_TIMELINE_H */

@@ -19,7 +19,7 @@
  * fired again (AfterTriggerEndSubXact).  So whenever a touch stands behind the
  * last judging, the event of the row that touched is still to come.
  *
- * A deal is noted once for each mode and role, as long as its note stands; a
+ * A deal is noted once for each mode and kind of write, as long as its note stands; a
  * hash table finds it.  Its entries may point at notes that were cut off, so
  * what they point at is checked.
  *
@@ -38,9 +38,8 @@ typedef struct TouchKey
 {
 	int64		account_id;
 	int64		deal_id;
-	Oid			role;
-	uint16		mode;
-	uint16		inserted;
+	uint32		mode;
+	uint32		flags;
 } TouchKey;
 
 typedef struct Note
@@ -177,27 +176,56 @@ make_entries(void)
 						  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
-void
-touched_add(int64 account_id, int64 deal_id, TouchMode mode, Oid role, bool inserted)
+static TouchKey
+touch_key(int64 account_id, int64 deal_id, TouchMode mode, int flags)
 {
 	TouchKey	key;
-	TouchEntry *entry;
-	bool		found;
 
 	memset(&key, 0, sizeof(key));
 	key.account_id = account_id;
 	key.deal_id = deal_id;
-	key.role = role;
-	key.mode = (uint16) mode;
-	key.inserted = inserted;
+	key.mode = mode;
+	key.flags = flags;
+	return key;
+}
+
+/* Whether an entry's note stands, and nothing was judged since. */
+static bool
+stands(const TouchEntry *entry)
+{
+	return entry->note < nnotes && entry->note > last_judged() &&
+		memcmp(&notes[entry->note].touch, &entry->key, sizeof(TouchKey)) == 0;
+}
+
+bool
+touched_add(int64 account_id, int64 deal_id, TouchMode mode, int flags)
+{
+	TouchKey	key = touch_key(account_id, deal_id, mode, flags);
+	TouchEntry *entry;
+	bool		found;
+
 	if (entries == NULL)
 		make_entries();
 	entry = hash_search(entries, &key, HASH_ENTER, &found);
-	if (found && entry->note < nnotes && entry->note > last_judged() &&
-		memcmp(&notes[entry->note].touch, &key, sizeof(key)) == 0)
-		return;
+	if (found && stands(entry))
+		return false;
 	entry->note = nnotes;
 	add_note(false)->touch = key;
+	return true;
+}
+
+bool
+touched_in_mode(int64 account_id, int64 deal_id, TouchMode mode)
+{
+	for (int flags = 0; entries != NULL && flags <= (TOUCHED_INSERTED | TOUCHED_NEEDED); flags++)
+	{
+		TouchKey	key = touch_key(account_id, deal_id, mode, flags);
+		TouchEntry *entry = hash_search(entries, &key, HASH_FIND, NULL);
+
+		if (entry != NULL && stands(entry))
+			return true;
+	}
+	return false;
 }
 
 static int
@@ -208,10 +236,7 @@ compare_touched(const void *a, const void *b)
 
 	if (x->account_id != y->account_id)
 		return x->account_id < y->account_id ? -1 : 1;
-	if (x->deal_id != y->deal_id)
-		return x->deal_id < y->deal_id ? -1 : 1;
-	return y->modes & TOUCH_ENFORCE ? (x->modes & TOUCH_ENFORCE ? 0 : 1) :
-		(x->modes & TOUCH_ENFORCE ? -1 : 0);
+	return x->deal_id < y->deal_id ? -1 : x->deal_id > y->deal_id;
 }
 
 bool
@@ -236,8 +261,7 @@ touched_take(int *n)
 			.account_id = touch->account_id,
 			.deal_id = touch->deal_id,
 			.modes = touch->mode,
-			.inserted = touch->inserted != 0,
-			.role = touch->role,
+			.flags = touch->flags,
 		};
 	}
 
@@ -248,7 +272,7 @@ touched_take(int *n)
 			deals[kept - 1].deal_id == deals[i].deal_id)
 		{
 			deals[kept - 1].modes |= deals[i].modes;
-			deals[kept - 1].inserted |= deals[i].inserted;
+			deals[kept - 1].flags |= deals[i].flags;
 		}
 		else
 			deals[kept++] = deals[i];

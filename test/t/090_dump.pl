@@ -236,6 +236,8 @@ sub lives_on
 
 	is(sql($db, q{SELECT breached_at FROM regcrm.violation v WHERE rule = 'NEW-1' AND deal_id = (SELECT max(id) FROM regcrm.deal WHERE name = 'после')}),
 		sql($db, q{SELECT timestamptz '2026-03-12 10:10+03'}), "$name: a new fact is judged, by the changed rule");
+	like(sql_error($db, q{UPDATE regcrm.deal SET stage = 'won' WHERE id = 1;}),
+		qr/23514.*may not enter stage "won"/s, "$name: the gate refuses an illegal move");
 	like(sql_error($db, q{INSERT INTO regcrm.rule (regulation, code, form, event, title) VALUES ('idrive', 'X', 'never', 'no_such', 'x');}),
 		qr/ERROR:.*no_such/s, "$name: a bad rule is refused");
 	is(sql($db, q{SELECT 'пробное'::regcrm.stage}), 'trial', "$name: the user's stage goes by its alias");
