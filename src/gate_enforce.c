@@ -93,15 +93,16 @@ check_past(FactStatement *statement, TupleTableSlot *slot, int column, const cha
 	bool		isnull;
 	Datum		datum = slot_getattr(slot, column, &isnull);
 	TimestampTz now = GetCurrentTimestamp();
+	char	   *when;
 
 	if (isnull || DatumGetTimestampTz(datum) <= now)
 		return;
+	/* the function's buffer is one */
+	when = pstrdup(timestamptz_to_str(DatumGetTimestampTz(datum)));
 	ereport(ERROR,
 			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 			 errmsg("\"%s\" lies in the future", name),
-			 errdetail("It is %s; the clock says %s.",
-					   pstrdup(timestamptz_to_str(DatumGetTimestampTz(datum))),
-					   timestamptz_to_str(now)),
+			 errdetail("It is %s; the clock says %s.", when, pstrdup(timestamptz_to_str(now))),
 			 errhint("Write what has happened once it has happened; what is planned is the due date of a task, or a field of the deal."),
 			 errtable(statement->trigdata->tg_relation),
 			 err_generic_string(PG_DIAG_COLUMN_NAME, name)));
