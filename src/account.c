@@ -103,8 +103,9 @@ read_outsiders(Account *account)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-Account *
-account_read(int64 id)
+/* under NULL = the account's own regulation. */
+static Account *
+read_account(int64 id, const char *under)
 {
 	Datum		arg = Int64GetDatum(id);
 	HeapTuple	tuple;
@@ -136,7 +137,7 @@ account_read(int64 id)
 	account->synced = !isnull;
 	account->known_until = isnull ? INSTANT_NEVER : DatumGetTimestampTz(at);
 	SPI_freetuptable(SPI_tuptable);
-	account->regulation = regulation_get(regulation);
+	account->regulation = regulation_get(under ? under : regulation);
 	account->calendar = workhours_get(calendar, zone);
 	account->zone = field_zone(zone);
 	read_feeds(account);
@@ -145,9 +146,15 @@ account_read(int64 id)
 }
 
 Account *
-account_get(int64 id)
+account_read(int64 id)
 {
-	Account    *account = account_read(id);
+	return read_account(id, NULL);
+}
+
+Account *
+account_get_under(int64 id, const char *regulation)
+{
+	Account    *account = read_account(id, regulation);
 
 	if (account == NULL)
 		ereport(ERROR,
@@ -155,6 +162,12 @@ account_get(int64 id)
 				 errmsg("account " INT64_FORMAT " does not exist", id),
 				 errhint("Accounts are rows of regcrm.account.")));
 	return account;
+}
+
+Account *
+account_get(int64 id)
+{
+	return account_get_under(id, NULL);
 }
 
 bool

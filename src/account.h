@@ -40,6 +40,9 @@ extern Account *account_read(int64 id);
 /* The same; error where there is none. */
 extern Account *account_get(int64 id);
 
+/* The same, as if another regulation bound it; NULL = its own. */
+extern Account *account_get_under(int64 id, const char *regulation);
+
 /* Whether the regulation does not bind a manager. */
 extern bool account_is_outsider(const Account *account, int64 manager_id);
 

@@ -347,40 +347,57 @@ fact_numbers(TupleDesc desc, bool events)
 	return numbers;
 }
 
-/* Notes the deals of the rows as they were, or as they are now. */
+/* Notes the deal of a row as it was, or as it is now. */
 static void
-note_rows(FactStatement *statement, Tuplestorestate *store, const FactNumbers *numbers, bool now)
+note_fact(FactStatement *statement, TupleTableSlot *slot, const FactNumbers *numbers, bool now)
 {
-	bool		enforced = statement->mode == TOUCH_ENFORCE;
-	Walk		walk = walk_begin(store, statement->desc);
+	bool		isnull;
+	int64		account_id = gate_number(slot, numbers->account_id, &isnull);
+	int64		deal_id = gate_number(slot, numbers->deal_id, &isnull);
+
+	if (isnull)
+		return;
+	if (touched_add(account_id, deal_id, statement->mode,
+					statement->mode == TOUCH_ENFORCE && now ? TOUCHED_NEEDED : 0) &&
+		statement->mode != TOUCH_INGEST)
+		keys_add(&statement->lock, account_id, deal_id);
+	if (numbers->events && statement->mode == TOUCH_RECORD &&
+		has_column(slot_getattr(slot, numbers->kind, &isnull)))
+		keys_add(&statement->follow, account_id, deal_id);
+}
+
+/* Walks over the rows before and after side by side: they stand in pairs. */
+static void
+note_facts(FactStatement *statement, const FactNumbers *numbers)
+{
+	Walk		before = walk_begin(statement->trigdata->tg_oldtable, statement->desc);
+	Walk		now = walk_begin(statement->trigdata->tg_newtable, statement->desc);
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "regcrm row",
 													  ALLOCSET_SMALL_SIZES);
 
-	while (walk_next(&walk))
+	for (;;)
 	{
-		bool		isnull;
-		int64		account_id = gate_number(walk.slot, numbers->account_id, &isnull);
-		int64		deal_id;
+		bool		is_before = walk_next(&before);
+		bool		is_now = walk_next(&now);
 
-		if (enforced)
+		if (!is_before && !is_now)
+			break;
+		if (statement->mode == TOUCH_ENFORCE)
 		{
 			MemoryContext old = MemoryContextSwitchTo(row_context);
 
-			enforce_fact(statement, walk.slot, numbers, now);
+			enforce_fact(statement, is_before ? before.slot : NULL,
+						 is_now ? now.slot : NULL, numbers);
 			MemoryContextSwitchTo(old);
 			MemoryContextReset(row_context);
 		}
-		deal_id = gate_number(walk.slot, numbers->deal_id, &isnull);
-		if (isnull)
-			continue;
-		if (touched_add(account_id, deal_id, statement->mode,
-						enforced && now ? TOUCHED_NEEDED : 0) && statement->mode != TOUCH_INGEST)
-			keys_add(&statement->lock, account_id, deal_id);
-		if (numbers->events && statement->mode == TOUCH_RECORD &&
-			has_column(slot_getattr(walk.slot, numbers->kind, &isnull)))
-			keys_add(&statement->follow, account_id, deal_id);
+		if (is_before)
+			note_fact(statement, before.slot, numbers, false);
+		if (is_now)
+			note_fact(statement, now.slot, numbers, true);
 	}
-	walk_end(&walk);
+	walk_end(&before);
+	walk_end(&now);
 	MemoryContextDelete(row_context);
 }
 
@@ -399,8 +416,7 @@ facts_changed(FunctionCallInfo fcinfo, const char *name, bool events)
 	statement.context = CurrentMemoryContext;
 	tables_enter(&scope, true);
 	numbers = fact_numbers(statement.desc, events);
-	note_rows(&statement, statement.trigdata->tg_oldtable, &numbers, false);
-	note_rows(&statement, statement.trigdata->tg_newtable, &numbers, true);
+	note_facts(&statement, &numbers);
 	gate_lock(&statement);
 	gate_follow(&statement);
 	if (statement.mode == TOUCH_ENFORCE)

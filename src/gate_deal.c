@@ -60,6 +60,8 @@ deal_numbers(TupleDesc desc)
 	numbers.manager_id = gate_column(desc, "manager_id", INT8OID);
 	numbers.created_at = gate_column(desc, "created_at", TIMESTAMPTZOID);
 	numbers.deleted_at = gate_column(desc, "deleted_at", TIMESTAMPTZOID);
+	numbers.is_deleted = gate_column(desc, "is_deleted", BOOLOID);
+	numbers.in_regulation = gate_column(desc, "in_regulation", BOOLOID);
 	numbers.custom = gate_column(desc, "custom", JSONBOID);
 	for (int i = 0; i < FIELD_COLUMNS; i++)
 		numbers.fields[i] = gate_column(desc, field_columns[i].name,

@@ -217,36 +217,90 @@ enforce_event(FactStatement *statement, TupleTableSlot *slot, const FactNumbers 
 	}
 }
 
+/* Whether a column differs between two rows; one missing = no. */
+static bool
+is_changed(TupleTableSlot *before, TupleTableSlot *now, int column)
+{
+	bool		was_null;
+	bool		isnull;
+	Datum		was;
+	Datum		is;
+
+	if (before == NULL || now == NULL)
+		return false;
+	was = slot_getattr(before, column, &was_null);
+	is = slot_getattr(now, column, &isnull);
+	/* of columns passed by value */
+	return was_null != isnull || (!isnull && was != is);
+}
+
 static void
-enforce_task(FactStatement *statement, TupleTableSlot *slot, const FactNumbers *numbers, bool now)
+enforce_task(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
+			 const FactNumbers *numbers)
 {
 	bool		isnull;
 
-	if (account_of(statement, gate_number(slot, numbers->account_id, &isnull))->synced)
+	if (account_of(statement, gate_number(before ? before : now, numbers->account_id, &isnull))->synced ||
+		(now && account_of(statement, gate_number(now, numbers->account_id, &isnull))->synced))
 		refuse_synced(statement);
-	if (!now)
+	if (now == NULL)
 		return;
-	check_past(statement, slot, numbers->created_at, "created_at");
-	check_past(statement, slot, numbers->completed_at, "completed_at");
-	check_past(statement, slot, numbers->deleted_at, "deleted_at");
-	check_not_before(statement, slot, numbers, numbers->due_at, "due_at");
-	check_not_before(statement, slot, numbers, numbers->completed_at, "completed_at");
+	if (is_changed(before, now, numbers->created_at))
+		refuse_history(statement, "the creation of a task is not moved",
+					   "Add another task; \"due_at\" says when it is to be done.");
+	check_past(statement, now, numbers->created_at, "created_at");
+	check_past(statement, now, numbers->completed_at, "completed_at");
+	check_past(statement, now, numbers->deleted_at, "deleted_at");
+	check_not_before(statement, now, numbers, numbers->due_at, "due_at");
+	check_not_before(statement, now, numbers, numbers->completed_at, "completed_at");
 }
 
 void
-enforce_fact(FactStatement *statement, TupleTableSlot *slot, const FactNumbers *numbers, bool now)
+enforce_fact(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
+			 const FactNumbers *numbers)
 {
 	if (!numbers->events)
-		enforce_task(statement, slot, numbers, now);
-	else if (statement->trigdata->tg_oldtable != NULL)
+		enforce_task(statement, before, now, numbers);
+	else if (before != NULL)
 		refuse_history(statement, "events are neither changed nor deleted",
 					   "Add an event that says what is so; in mode record, a role that may set regcrm.mode corrects history.");
 	else
-		enforce_event(statement, slot, numbers);
+		enforce_event(statement, now, numbers);
 }
 
 
 /* ---- rows of deal ---- */
+
+static bool
+flag_in(TupleTableSlot *slot, int column)
+{
+	bool		isnull;
+	Datum		datum = slot_getattr(slot, column, &isnull);
+
+	return !isnull && DatumGetBool(datum);
+}
+
+/*
+ * A deal is judged up to its deletion, so that is when it is deleted: neither
+ * earlier, or what was judged would be undone, nor without saying when.
+ */
+static void
+check_deletion(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
+			   const DealNumbers *numbers)
+{
+	bool		isnull;
+	Datum		at = slot_getattr(now, numbers->deleted_at, &isnull);
+	bool		was_deleted = before && flag_in(before, numbers->is_deleted);
+	bool		gone = !isnull || flag_in(now, numbers->is_deleted);
+
+	if (!gone || (before != NULL && !is_changed(before, now, numbers->deleted_at) &&
+				  flag_in(now, numbers->is_deleted) == was_deleted))
+		return;
+	if (!isnull && DatumGetTimestampTz(at) >= GetCurrentTransactionStartTimestamp())
+		return;
+	refuse_history(statement, "a deal is deleted at no other moment than now",
+				   "Set \"is_deleted\" to true and \"deleted_at\" to now().");
+}
 
 void
 enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
@@ -265,8 +319,16 @@ enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 		 gate_number(before, numbers->id, &isnull) != gate_number(now, numbers->id, &isnull)))
 		refuse_history(statement, "a deal is not renumbered",
 					   "Its events and tasks would be lost to it. Insert another deal.");
+	if (is_changed(before, now, numbers->created_at))
+		refuse_history(statement, "the creation of a deal is not moved",
+					   "It is what its first duties are counted from.");
+	if (!flag_in(now, numbers->in_regulation) &&
+		(before == NULL || flag_in(before, numbers->in_regulation)))
+		refuse_history(statement, "a deal is not taken out of the regulation",
+					   "\"in_regulation\" is for deals of pipelines in amoCRM that are not mapped.");
 	check_past(statement, now, numbers->created_at, "created_at");
 	check_past(statement, now, numbers->deleted_at, "deleted_at");
+	check_deletion(statement, before, now, numbers);
 	(void) slot_getattr(now, numbers->stage, &isnull);
 	if (before != NULL)
 		(void) slot_getattr(before, numbers->stage, &was_null);

@@ -81,6 +81,8 @@ typedef struct DealNumbers
 	int			manager_id;
 	int			created_at;
 	int			deleted_at;
+	int			is_deleted;
+	int			in_regulation;
 	int			custom;
 	int			fields[FIELD_COLUMNS];
 } DealNumbers;
@@ -126,11 +128,14 @@ extern void gate_follow(FactStatement *statement);
 /* Whatever was noted and has no queued event to wait for is judged now. */
 extern void gate_end(void);
 
-/* gate_enforce.c: what mode enforce asks of a row of event or task, ... */
-extern void enforce_fact(FactStatement *statement, TupleTableSlot *slot,
-						 const FactNumbers *numbers, bool now);
+/*
+ * gate_enforce.c: what mode enforce asks of a row of event or task, ... (one of
+ * the slots is NULL where it was not there)
+ */
+extern void enforce_fact(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
+						 const FactNumbers *numbers);
 
-/* ... of a row of deal (one of the slots is NULL where it was not there), ... */
+/* ... of a row of deal, ... */
 extern void enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
 						 const DealNumbers *numbers);
 

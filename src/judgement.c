@@ -1,9 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * judgement.c
- *	  SQL functions that judge: judge, rejudge, flag_expired and their like.
+ *	  SQL functions that judge: judge, replay, rejudge, flag_expired and their like.
  *
- * judge() stores nothing and reads with the rights of its caller: who may not
+ * judge() and replay() store nothing and read with the rights of its caller: who may not
  * read the facts can't learn them here.  The others write findings, as the
  * owner of the tables, for whoever was granted EXECUTE on them.
  *
@@ -30,6 +30,7 @@
 #define NOTICE_MS		2000
 
 PG_FUNCTION_INFO_V1(regcrm_judge);
+PG_FUNCTION_INFO_V1(regcrm_replay);
 PG_FUNCTION_INFO_V1(regcrm_rejudge);
 PG_FUNCTION_INFO_V1(regcrm_flag_expired);
 PG_FUNCTION_INFO_V1(regcrm_judge_deals);
@@ -46,6 +47,9 @@ enum
 	FINDING_DUE_AT, FINDING_MET_AT, FINDING_BREACHED_AT, FINDING_RESOLVED_AT,
 	FINDING_RESOLUTION, FINDING_STATE, FINDING_EVIDENCE, FINDING_NCOLUMNS
 };
+
+/* Those of type regcrm.replayed: deal and responsible, then a finding's. */
+#define REPLAYED_NCOLUMNS	(2 + FINDING_NCOLUMNS)
 
 static void
 begin_work(TablesScope *scope, bool as_owner)
@@ -94,12 +98,11 @@ put_text(Datum *values, bool *nulls, int column, const char *text)
 		values[column] = CStringGetTextDatum(text);
 }
 
-/* A finding as a row of type regcrm.finding. */
+/* A finding as the columns of type regcrm.finding. */
 static void
-put_finding(ReturnSetInfo *result, const LoadedRegulation *regulation, const Finding *finding)
+fill_finding(Datum *values, bool *nulls, const LoadedRegulation *regulation,
+			 const Finding *finding)
 {
-	Datum		values[FINDING_NCOLUMNS] = {0};
-	bool		nulls[FINDING_NCOLUMNS] = {false};
 	char	   *evidence = ledger_evidence(regulation->compiled, finding);
 
 	put_text(values, nulls, FINDING_RULE, regulation_rule(regulation, finding->rule)->code);
@@ -119,6 +122,15 @@ put_finding(ReturnSetInfo *result, const LoadedRegulation *regulation, const Fin
 	nulls[FINDING_EVIDENCE] = evidence == NULL;
 	if (evidence != NULL)
 		values[FINDING_EVIDENCE] = DirectFunctionCall1(jsonb_in, CStringGetDatum(evidence));
+}
+
+static void
+put_finding(ReturnSetInfo *result, const LoadedRegulation *regulation, const Finding *finding)
+{
+	Datum		values[FINDING_NCOLUMNS] = {0};
+	bool		nulls[FINDING_NCOLUMNS] = {false};
+
+	fill_finding(values, nulls, regulation, finding);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
@@ -157,6 +169,61 @@ regcrm_judge(PG_FUNCTION_ARGS)
 	n = judge_deal(batch_judge_create(account), &deal->line, &findings);
 	for (int i = 0; i < n; i++)
 		put_finding(result, account->regulation, &findings[i]);
+	timeline_close(reader);
+	end_work(&scope);
+	return (Datum) 0;
+}
+
+/* As put_finding(), behind the deal and the responsible. */
+static void
+put_replayed(ReturnSetInfo *result, const LoadedRegulation *regulation, int64 deal_id,
+			 const Finding *finding)
+{
+	Datum		values[REPLAYED_NCOLUMNS] = {0};
+	bool		nulls[REPLAYED_NCOLUMNS] = {false};
+
+	values[0] = Int64GetDatum(deal_id);
+	values[1] = Int64GetDatum(finding->manager_id);
+	nulls[1] = finding->manager_id == NO_MANAGER ||
+		regulation->compiled->rules[finding->rule].duty_of_bot;
+	fill_finding(values + 2, nulls + 2, regulation, finding);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+Datum
+regcrm_replay(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	MemoryContext context;
+	TablesScope scope;
+	Account    *account;
+	Judge	   *judge;
+	TimelineReader *reader;
+	const DealLine *deal;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->natts < REPLAYED_NCOLUMNS)
+		elog(ERROR, "type regcrm.replayed has too few columns");
+	need_argument(fcinfo, 0, "account_id");
+	need_argument(fcinfo, 1, "regulation");
+
+	begin_work(&scope, false);
+	account = account_get_under(PG_GETARG_INT64(0), text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	judge = batch_judge_create(account);
+	reader = timeline_open(account, NULL, 0, account_as_of(account, moment_argument(fcinfo, 2)), 0);
+	context = AllocSetContextCreate(CurrentMemoryContext, "regcrm replay", ALLOCSET_DEFAULT_SIZES);
+	while ((deal = timeline_next(reader)) != NULL)
+	{
+		const Finding *findings;
+		int			n = judge_deal(judge, &deal->line, &findings);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < n; i++)
+			put_replayed(result, account->regulation, deal->line.deal_id, &findings[i]);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(context);
+	}
 	timeline_close(reader);
 	end_work(&scope);
 	return (Datum) 0;
