@@ -31,7 +31,7 @@
 #include "timeline.h"
 
 /* Effects that move a deal on further than this go round in a circle. */
-#define MAX_DEPTH	16
+#define MAX_DEPTH	8
 
 PG_FUNCTION_INFO_V1(regcrm_check_move);
 PG_FUNCTION_INFO_V1(regcrm_allowed_moves);

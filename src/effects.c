@@ -458,6 +458,10 @@ effects_plan(const Effect *effects, int n, EffectState *state, const EffectTrigg
 	if (trigger->event == EFFECT_ON_SCENARIO && !state->first_visit &&
 		trigger->at <= state->visit_start)
 		return 0;
+	/* a move that takes another back within undo_window is none */
+	if (trigger->event != EFFECT_ON_SCENARIO &&
+		(state->stage != trigger->to || state->visit_start != trigger->at))
+		return 0;
 	for (int i = 0; i < n; i++)
 	{
 		const Effect *effect = &effects[i];

@@ -32,7 +32,7 @@
 #include "tables.h"
 #include "timeline.h"
 
-#define MAX_DEPTH	16
+#define MAX_DEPTH	8
 
 /*
  * Effects at work, innermost last; written only here and set back on error.
@@ -181,6 +181,8 @@ refuse_endless(const char *code)
 	initStringInfo(&chain);
 	for (int i = 0; i < depth; i++)
 		appendStringInfo(&chain, "%s, ", acting[i]);
+	/* our own statements, one within the other, would tell nobody anything */
+	error_context_stack = NULL;
 	ereport(ERROR,
 			(errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
 			 errmsg("effects of the regulation set each other off without end"),
