@@ -161,6 +161,27 @@ check_verdict(const Account *account, const char *code)
 			 err_generic_string(PG_DIAG_COLUMN_NAME, "field")));
 }
 
+/* What nobody can match would count as a scenario chosen, and set nothing off. */
+static void
+check_scenario(const Account *account, const char *text)
+{
+	const Regulation *regulation = account->regulation->compiled;
+	StringInfoData known;
+
+	if (regulation_scenario(account->regulation, text) != NO_NUMBER)
+		return;
+	initStringInfo(&known);
+	for (int i = 0; i < regulation->nscenarios; i++)
+		appendStringInfo(&known, "%s%s", i > 0 ? ", " : "", regulation->scenarios[i]);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no scenario \"%s\"", text),
+			 errhint("Known are: %s.", known.len > 0 ? known.data : "none"),
+			 err_generic_string(PG_DIAG_SCHEMA_NAME, REGCRM_SCHEMA),
+			 err_generic_string(PG_DIAG_TABLE_NAME, "event"),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, "scenario")));
+}
+
 static bool
 is_one_of(const char *kind, const char *a, const char *b, const char *c)
 {
@@ -201,7 +222,11 @@ enforce_event(FactStatement *statement, TupleTableSlot *slot, const FactNumbers 
 			.scenario = text_in(slot, numbers->scenario),
 		};
 
-		if (isnull || call.scenario == NULL)
+		/* one that is not named is chosen all the same */
+		if (call.scenario == NULL)
+			return;
+		check_scenario(account, call.scenario);
+		if (isnull)
 			return;
 		call.at = DatumGetTimestampTz(slot_getattr(slot, numbers->at, &isnull));
 		call.event_id = gate_number(slot, numbers->id, &isnull);
@@ -337,6 +362,8 @@ enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 				(errcode(ERRCODE_NOT_NULL_VIOLATION),
 				 errmsg("the stage of deal " INT64_FORMAT " must not be null",
 						gate_number(now, numbers->id, &isnull)),
+				 before == NULL ?
+				 errhint("Give the stage that the deal begins in: a to_stage of regcrm.transition without from_stage.") :
 				 errhint("Give a stage of regcrm.stage_def; regcrm.allowed_moves() lists the next ones."),
 				 errtable(statement->trigdata->tg_relation),
 				 err_generic_string(PG_DIAG_COLUMN_NAME, "stage")));
