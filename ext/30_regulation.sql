@@ -171,6 +171,43 @@ $$;
 COMMENT ON FUNCTION regcrm.calendar_check() IS
 	'Trigger of calendar_week and calendar_day: the hours of a day do not overlap. Error 23P01.';
 
+CREATE FUNCTION regcrm.calendar_works() RETURNS trigger
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	touched text[];
+	checked text;
+	works boolean;
+BEGIN
+	-- a row may be moved from one calendar to another
+	IF TG_OP <> 'DELETE' THEN
+		touched := touched || NEW.calendar;
+	END IF;
+	IF TG_OP <> 'INSERT' THEN
+		touched := touched || OLD.calendar;
+	END IF;
+	FOR checked IN SELECT DISTINCT a.calendar FROM regcrm.account a WHERE a.calendar = ANY (touched) LOOP
+		BEGIN
+			-- in the last year that is laid out: single days alone would end some day
+			works := regcrm.business_time_between('2060-01-01', '2060-12-30', checked) > interval '0';
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN
+			works := false;
+		END;
+		IF NOT works THEN
+			RAISE EXCEPTION 'calendar "%" has no working time', checked
+				USING ERRCODE = 'check_violation',
+					DETAIL = 'An account keeps it, and without hours of the week no duty on it would ever be due.',
+					HINT = 'Add hours to regcrm.calendar_week in the same transaction, or take the calendar from the account first.',
+					SCHEMA = 'regcrm', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_NAME;
+		END IF;
+	END LOOP;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION regcrm.calendar_works() IS
+	'Trigger of account, and deferred trigger of calendar_week and calendar_day: a calendar that an account keeps has working time, week after week. Hours are looked at when the transaction commits, so that they can be rewritten. Error 23514.';
+
 CREATE FUNCTION regcrm.ensure_trigger(relation text, name text, definition text, always boolean DEFAULT false)
 	RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -406,6 +443,7 @@ BEGIN
 		closes time NOT NULL,
 		PRIMARY KEY (calendar, from_date, weekday, opens),
 		CONSTRAINT calendar_week_weekday_check CHECK (weekday BETWEEN 1 AND 7),
+		CONSTRAINT calendar_week_from_check CHECK (from_date < 'infinity'),
 		CONSTRAINT calendar_week_hours_check CHECK (opens < closes)
 	);
 	PERFORM regcrm.describe('regcrm.calendar_week', 'Hours of the week. The rows of the last from_date not after a day are that day''s week; a weekday without a row is free.',
@@ -421,16 +459,31 @@ BEGIN
 		opens time,
 		closes time,
 		note text,
+		source text,
 		CONSTRAINT calendar_day_key UNIQUE NULLS NOT DISTINCT (calendar, day, opens),
 		CONSTRAINT calendar_day_day_check CHECK (isfinite(day)),
 		CONSTRAINT calendar_day_hours_check CHECK ((opens IS NULL) = (closes IS NULL) AND (opens IS NULL OR opens < closes))
 	);
+	ALTER TABLE regcrm.calendar_day ADD COLUMN IF NOT EXISTS source text;
 	PERFORM regcrm.describe('regcrm.calendar_day', 'Days that are not as their weekday: their rows replace the week''s.',
 		'calendar', 'Calendar.',
 		'day', 'Day.',
 		'opens', 'Beginning of a stretch of work, local time; null = a holiday.',
 		'closes', 'Its end, local time; null = a holiday.',
-		'note', 'Why.');
+		'note', 'Why.',
+		'source', 'What says so: an act, an article of law; null = whoever wrote the row.');
+
+	CREATE TABLE IF NOT EXISTS regcrm.calendar_plan (
+		account_id bigint NOT NULL DEFAULT regcrm.current_account() PRIMARY KEY,
+		from_day date NOT NULL,
+		hours text NOT NULL,
+		at timestamptz NOT NULL DEFAULT now()
+	);
+	PERFORM regcrm.describe('regcrm.calendar_plan', 'By which working hours the deadlines that run were planned. Kept by the clock and flag_expired(): where the hours have changed, they plan anew.',
+		'account_id', 'Account.',
+		'from_day', 'Day from which on hours are compared; a change of earlier days moves nothing by itself.',
+		'hours', 'Digest of the calendar''s hours from that day on (calendar_hours()).',
+		'at', 'When it was last written.');
 
 	IF fresh OR (SELECT i.builtin FROM regcrm.installed i) < 1 THEN
 		PERFORM regcrm.load_builtin_1();
@@ -454,7 +507,11 @@ BEGIN
 	FOREACH relation IN ARRAY '{calendar_week,calendar_day}'::text[] LOOP
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_check',
 			'CREATE TRIGGER %1$s AFTER INSERT OR UPDATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION regcrm.calendar_check()');
+		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_works',
+			'CREATE CONSTRAINT TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE ON %2$s DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION regcrm.calendar_works()');
 	END LOOP;
+	PERFORM regcrm.ensure_trigger('regcrm.account', 'regcrm_calendar_works',
+		'CREATE TRIGGER %1$s AFTER INSERT OR UPDATE OF calendar ON %2$s FOR EACH ROW WHEN (NEW.calendar IS NOT NULL) EXECUTE FUNCTION regcrm.calendar_works()');
 	PERFORM regcrm.ensure_trigger('regcrm.stage_def', 'regcrm_in_use',
 		'CREATE TRIGGER %1$s AFTER DELETE OR UPDATE OF stage ON %2$s FOR EACH ROW EXECUTE FUNCTION regcrm.stage_def_check()');
 	PERFORM regcrm.ensure_trigger('regcrm.stage_def', 'regcrm_in_use_truncate',
@@ -879,47 +936,64 @@ BEGIN
 	INSERT INTO regcrm.calendar (name, title)
 		VALUES
 			('daily-9-20', 'Каждый день с 9 до 20'),
-			('ru-5x2', 'Пятидневка с 9 до 18, праздники и переносы России за 2024–2026 годы')
+			('ru-5x2', 'Пятидневка с 9 до 18, праздники и переносы России за 2024–2027 годы')
 		ON CONFLICT DO NOTHING;
 	INSERT INTO regcrm.calendar_week (calendar, weekday, opens, closes)
 		SELECT 'daily-9-20', w.day, time '09:00', time '20:00' FROM generate_series(1, 7) AS w(day)
 		UNION ALL
 		SELECT 'ru-5x2', w.day, time '09:00', time '18:00' FROM generate_series(1, 5) AS w(day)
 		ON CONFLICT DO NOTHING;
-	-- the government's decrees on moved days off; a later set of built-in rows adds the years to come
-	INSERT INTO regcrm.calendar_day (calendar, day, note)
-		SELECT 'ru-5x2', d.day::date, d.note
-		FROM (VALUES
-			('2024-01-01', 'Новогодние каникулы'), ('2024-01-02', 'Новогодние каникулы'), ('2024-01-03', 'Новогодние каникулы'),
-			('2024-01-04', 'Новогодние каникулы'), ('2024-01-05', 'Новогодние каникулы'), ('2024-01-08', 'Новогодние каникулы'),
-			('2024-02-23', 'День защитника Отечества'), ('2024-03-08', 'Международный женский день'),
-			('2024-04-29', 'Перенос с 27 апреля'), ('2024-04-30', 'Перенос с 2 ноября'), ('2024-05-01', 'Праздник Весны и Труда'),
-			('2024-05-09', 'День Победы'), ('2024-05-10', 'Перенос с 6 января'), ('2024-06-12', 'День России'),
-			('2024-11-04', 'День народного единства'), ('2024-12-30', 'Перенос с 28 декабря'), ('2024-12-31', 'Перенос с 7 января'),
-			('2025-01-01', 'Новогодние каникулы'), ('2025-01-02', 'Новогодние каникулы'), ('2025-01-03', 'Новогодние каникулы'),
-			('2025-01-06', 'Новогодние каникулы'), ('2025-01-07', 'Рождество'), ('2025-01-08', 'Новогодние каникулы'),
-			('2025-05-01', 'Праздник Весны и Труда'), ('2025-05-02', 'Перенос с 4 января'), ('2025-05-08', 'Перенос с 23 февраля'),
-			('2025-05-09', 'День Победы'), ('2025-06-12', 'День России'), ('2025-06-13', 'Перенос с 8 марта'),
-			('2025-11-03', 'Перенос с 1 ноября'), ('2025-11-04', 'День народного единства'), ('2025-12-31', 'Перенос с 5 января'),
-			('2026-01-01', 'Новогодние каникулы'), ('2026-01-02', 'Новогодние каникулы'), ('2026-01-05', 'Новогодние каникулы'),
-			('2026-01-06', 'Новогодние каникулы'), ('2026-01-07', 'Рождество'), ('2026-01-08', 'Новогодние каникулы'),
-			('2026-01-09', 'Перенос с 3 января'), ('2026-02-23', 'День защитника Отечества'), ('2026-03-09', 'Перенос с 8 марта'),
-			('2026-05-01', 'Праздник Весны и Труда'), ('2026-05-11', 'Перенос с 9 мая'), ('2026-06-12', 'День России'),
-			('2026-11-04', 'День народного единства'), ('2026-12-31', 'Перенос с 4 января')
-		) AS d(day, note)
-		ON CONFLICT DO NOTHING;
-	INSERT INTO regcrm.calendar_day (calendar, day, opens, closes, note)
-		SELECT 'ru-5x2', d.day::date, '09:00', d.closes::time, d.note
-		FROM (VALUES
-			('2024-02-22', '17:00', 'Канун праздника'), ('2024-03-07', '17:00', 'Канун праздника'),
-			('2024-04-27', '18:00', 'Рабочая суббота'), ('2024-05-08', '17:00', 'Канун праздника'),
-			('2024-06-11', '17:00', 'Канун праздника'), ('2024-11-02', '17:00', 'Рабочая суббота, канун праздника'),
-			('2024-12-28', '18:00', 'Рабочая суббота'),
-			('2025-03-07', '17:00', 'Канун праздника'), ('2025-04-30', '17:00', 'Канун праздника'),
-			('2025-06-11', '17:00', 'Канун праздника'), ('2025-11-01', '17:00', 'Рабочая суббота, канун праздника'),
-			('2026-04-30', '17:00', 'Канун праздника'), ('2026-05-08', '17:00', 'Канун праздника'),
-			('2026-06-11', '17:00', 'Канун праздника'), ('2026-11-03', '17:00', 'Канун праздника')
-		) AS d(day, closes, note)
+	-- Russia's production calendar; docs/clock.md says what of it is confirmed.  A day
+	-- off that was moved stands by the decree for the year, the holidays themselves,
+	-- and those moved because they fall on a weekend, by the Labour Code.  For 2027 no
+	-- decree was known when this was written: its days stand by the Code alone.
+	INSERT INTO regcrm.calendar_day (calendar, day, opens, closes, note, source)
+		SELECT 'ru-5x2', d.day::date, CASE WHEN d.closes IS NOT NULL THEN time '09:00' END, d.closes::time, d.note,
+			CASE d.law
+				WHEN '95' THEN 'ТК РФ, ст. 95'
+				WHEN '112' THEN 'ТК РФ, ст. 112'
+				WHEN '112-2' THEN 'ТК РФ, ст. 112, часть вторая'
+				WHEN '2024' THEN 'Постановление Правительства РФ от 10.08.2023 № 1314'
+				WHEN '2025' THEN 'Постановление Правительства РФ от 04.10.2024 № 1335'
+				WHEN '2026' THEN 'Постановление Правительства РФ от 24.09.2025 о переносе выходных дней в 2026 году'
+			END || CASE WHEN d.day >= '2027' THEN '; постановление о переносах на 2027 год не учтено' ELSE '' END
+		FROM (
+			SELECT f.day, NULL AS closes, f.note, f.law
+			FROM (VALUES
+				('2024-01-01', 'Новогодние каникулы', '112'), ('2024-01-02', 'Новогодние каникулы', '112'), ('2024-01-03', 'Новогодние каникулы', '112'),
+				('2024-01-04', 'Новогодние каникулы', '112'), ('2024-01-05', 'Новогодние каникулы', '112'), ('2024-01-08', 'Новогодние каникулы', '112'),
+				('2024-02-23', 'День защитника Отечества', '112'), ('2024-03-08', 'Международный женский день', '112'), ('2024-04-29', 'Перенос с 27 апреля', '2024'),
+				('2024-04-30', 'Перенос с 2 ноября', '2024'), ('2024-05-01', 'Праздник Весны и Труда', '112'), ('2024-05-09', 'День Победы', '112'),
+				('2024-05-10', 'Перенос с 6 января', '2024'), ('2024-06-12', 'День России', '112'), ('2024-11-04', 'День народного единства', '112'),
+				('2024-12-30', 'Перенос с 28 декабря', '2024'), ('2024-12-31', 'Перенос с 7 января', '2024'),
+				('2025-01-01', 'Новогодние каникулы', '112'), ('2025-01-02', 'Новогодние каникулы', '112'), ('2025-01-03', 'Новогодние каникулы', '112'),
+				('2025-01-06', 'Новогодние каникулы', '112'), ('2025-01-07', 'Рождество', '112'), ('2025-01-08', 'Новогодние каникулы', '112'),
+				('2025-05-01', 'Праздник Весны и Труда', '112'), ('2025-05-02', 'Перенос с 4 января', '2025'), ('2025-05-08', 'Перенос с 23 февраля', '2025'),
+				('2025-05-09', 'День Победы', '112'), ('2025-06-12', 'День России', '112'), ('2025-06-13', 'Перенос с 8 марта', '2025'),
+				('2025-11-03', 'Перенос с 1 ноября', '2025'), ('2025-11-04', 'День народного единства', '112'), ('2025-12-31', 'Перенос с 5 января', '2025'),
+				('2026-01-01', 'Новогодние каникулы', '112'), ('2026-01-02', 'Новогодние каникулы', '112'), ('2026-01-05', 'Новогодние каникулы', '112'),
+				('2026-01-06', 'Новогодние каникулы', '112'), ('2026-01-07', 'Рождество', '112'), ('2026-01-08', 'Новогодние каникулы', '112'),
+				('2026-01-09', 'Перенос с 3 января', '2026'), ('2026-02-23', 'День защитника Отечества', '112'), ('2026-03-09', 'Перенос с 8 марта', '112-2'),
+				('2026-05-01', 'Праздник Весны и Труда', '112'), ('2026-05-11', 'Перенос с 9 мая', '112-2'), ('2026-06-12', 'День России', '112'),
+				('2026-11-04', 'День народного единства', '112'), ('2026-12-31', 'Перенос с 4 января', '2026'),
+				('2027-01-01', 'Новогодние каникулы', '112'), ('2027-01-04', 'Новогодние каникулы', '112'), ('2027-01-05', 'Новогодние каникулы', '112'),
+				('2027-01-06', 'Новогодние каникулы', '112'), ('2027-01-07', 'Рождество', '112'), ('2027-01-08', 'Новогодние каникулы', '112'),
+				('2027-02-23', 'День защитника Отечества', '112'), ('2027-03-08', 'Международный женский день', '112'), ('2027-05-03', 'Перенос с 1 мая', '112-2'),
+				('2027-05-10', 'Перенос с 9 мая', '112-2'), ('2027-06-14', 'Перенос с 12 июня', '112-2'), ('2027-11-04', 'День народного единства', '112')
+			) AS f(day, note, law)
+			UNION ALL
+			SELECT s.day, s.closes, s.note, s.law
+			FROM (VALUES
+				('2024-02-22', '17:00', 'Канун праздника', '95'), ('2024-03-07', '17:00', 'Канун праздника', '95'), ('2024-04-27', '18:00', 'Рабочая суббота', '2024'),
+				('2024-05-08', '17:00', 'Канун праздника', '95'), ('2024-06-11', '17:00', 'Канун праздника', '95'),
+				('2024-11-02', '17:00', 'Рабочая суббота, канун праздника', '2024'), ('2024-12-28', '18:00', 'Рабочая суббота', '2024'),
+				('2025-03-07', '17:00', 'Канун праздника', '95'), ('2025-04-30', '17:00', 'Канун праздника', '95'), ('2025-06-11', '17:00', 'Канун праздника', '95'),
+				('2025-11-01', '17:00', 'Рабочая суббота, канун праздника', '2025'),
+				('2026-04-30', '17:00', 'Канун праздника', '95'), ('2026-05-08', '17:00', 'Канун праздника', '95'), ('2026-06-11', '17:00', 'Канун праздника', '95'),
+				('2026-11-03', '17:00', 'Канун праздника', '95'),
+				('2027-02-22', '17:00', 'Канун праздника', '95'), ('2027-04-30', '17:00', 'Канун праздника', '95'), ('2027-06-11', '17:00', 'Канун праздника', '95'),
+				('2027-11-03', '17:00', 'Канун праздника', '95'), ('2027-12-31', '17:00', 'Канун праздника', '95')
+			) AS s(day, closes, note, law)) AS d
 		ON CONFLICT DO NOTHING;
 END
 $$;

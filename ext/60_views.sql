@@ -225,6 +225,7 @@ CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SET
 			('valid_until', 'Until when; null = no end.'),
 			('violations', 'late + missed + breaches_at_once; neither waived nor withdrawn.'),
 			('waiting', 'Duties whose due moment has passed, while the facts up to it are not complete yet.'),
+			('waiting_for_data_since', 'Of a synced account whose facts are not complete up to the due moment, though that has passed: moment up to which they are complete, so nobody knows yet whether the duty was kept; null = it is not waited for.'),
 			('waiting_for', 'How long a deal without a touch has been waiting; null = it was touched or is closed.'),
 			('waive_reason', 'Why it was excused.'),
 			('waived', 'Duties broken and excused; not in compliance.'),
@@ -810,9 +811,14 @@ BEGIN
 				THEN regcrm.business_time_between(a.as_of, d.due_at, a.calendar, a.time_zone)
 			END AS time_left_business,
 			d.state = 'warned' AS is_warned,
-			d.due_at <= now() AS is_waiting_for_data
+			d.due_at <= now() AS is_waiting_for_data,
+			-- of an account that SQL writes nothing is waited for but the clock
+			CASE WHEN k.known_until IS NOT NULL AND d.due_at <= now() AND d.due_at > COALESCE(a.as_of, '-infinity')
+				THEN a.as_of
+			END AS waiting_for_data_since
 		FROM regcrm.deadline d
 		JOIN regcrm.account_now a ON a.account_id = d.account_id
+		JOIN regcrm.account k ON k.id = d.account_id
 		LEFT JOIN regcrm.deal l ON l.account_id = d.account_id AND l.id = d.deal_id
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
 		LEFT JOIN regcrm.task t ON t.account_id = d.account_id AND t.id = d.task_id

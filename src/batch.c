@@ -149,16 +149,21 @@ all_locked(const DealRef *deals, int n)
 }
 
 /* One batch after the other, each with its own snapshot behind its locks. */
-void
+int
 batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 			LedgerCounts *counts)
 {
+	int			all = n;
+	int			handled = 0;
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm batch",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
 	if (n > 0 && nothing_known(account_id))
+	{
+		handled = all;
 		n = 0;
+	}
 	for (int from = 0; from < n; from += BATCH)
 	{
 		int			count = Min(BATCH, n - from);
@@ -169,6 +174,7 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 
 		CHECK_FOR_INTERRUPTS();
 		tables_measure();
+		handled += count;
 		if (count > 0)
 		{
 			PushActiveSnapshot(GetLatestSnapshot());
@@ -181,6 +187,7 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
+	return handled;
 }
 
 
@@ -231,7 +238,7 @@ batch_judge_account(int64 account_id, instant clock, batch_progress told, void *
 			}
 			if (n == BATCH)
 			{
-				batch_judge(account_id, differing, n, clock, false, counts);
+				(void) batch_judge(account_id, differing, n, clock, false, counts);
 				n = 0;
 			}
 			if (++deals % 100 == 0)
@@ -241,7 +248,7 @@ batch_judge_account(int64 account_id, instant clock, batch_progress told, void *
 					told(arg, deals, counts);
 			}
 		}
-		batch_judge(account_id, differing, n, clock, false, counts);
+		(void) batch_judge(account_id, differing, n, clock, false, counts);
 		ledger_close(ledger);
 		timeline_close(reader);
 	}
@@ -255,42 +262,48 @@ batch_judge_account(int64 account_id, instant clock, batch_progress told, void *
 /* ---- what has come by itself ---- */
 
 void
-batch_judge_due(int64 account_id, instant clock, bool skip, LedgerCounts *counts)
+batch_list_due(int64 account_id, instant clock, MemoryContext context, DueDeals *due)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm due",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(context);
 	Datum		args[2] = {TimestampTzGetDatum(clock), Int64GetDatum(account_id)};
-	instant		now = GetCurrentTimestamp();
 	uint64		n;
-	int64	   *accounts;
-	DealRef    *deals;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	statement_run(&select_due, args);
 	PopActiveSnapshot();
 	n = SPI_processed;
-	accounts = MemoryContextAllocHuge(context, (n + 1) * sizeof(int64));
-	deals = MemoryContextAllocHuge(context, (n + 1) * sizeof(DealRef));
-	memset(deals, 0, (n + 1) * sizeof(DealRef));
+	due->n = n;
+	due->accounts = MemoryContextAllocHuge(context, (n + 1) * sizeof(int64));
+	due->deals = MemoryContextAllocHuge(context, (n + 1) * sizeof(DealRef));
+	memset(due->deals, 0, (n + 1) * sizeof(DealRef));
 	for (uint64 i = 0; i < n; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		bool		isnull;
 
-		accounts[i] = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
-		deals[i].id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+		due->accounts[i] = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		due->deals[i].id = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
 
-	for (uint64 from = 0; from < n;)
+void
+batch_judge_due(int64 account_id, instant clock, bool skip, LedgerCounts *counts)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm due",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	instant		now = GetCurrentTimestamp();
+	DueDeals	due;
+
+	batch_list_due(account_id, clock, context, &due);
+	for (uint64 from = 0; from < due.n;)
 	{
 		uint64		to = from;
 
-		while (to < n && accounts[to] == accounts[from])
+		while (to < due.n && due.accounts[to] == due.accounts[from])
 			to++;
-		batch_judge(accounts[from], deals + from, (int) (to - from),
-					Max(clock, now), skip, counts);
+		(void) batch_judge(due.accounts[from], due.deals + from, (int) (to - from),
+						   Max(clock, now), skip, counts);
 		from = to;
 	}
 	MemoryContextSwitchTo(old);

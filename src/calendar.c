@@ -16,7 +16,6 @@
 #include "calendar.h"
 
 #define SECOND		INT64_C(1000000)
-#define MINUTE		(60 * SECOND)
 #define DAY			(86400 * SECOND)
 
 typedef struct Span
@@ -84,8 +83,8 @@ calendar_build(const CalendarSource *source, const Memory *memory)
 
 			for (int i = 0; i < nspans; i++)
 			{
-				int64_t		from = midnight + spans[i].from * MINUTE;
-				int64_t		to = midnight + spans[i].to * MINUTE;
+				int64_t		from = midnight + spans[i].from;
+				int64_t		to = midnight + spans[i].to;
 
 				if (from < begin)
 					from = begin;

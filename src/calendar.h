@@ -17,11 +17,14 @@
 
 typedef struct Calendar Calendar;
 
-/* Working hours of one local day: minutes after local midnight, from < to <= 1440. */
+/*
+ * Working hours of one local day: microseconds after local midnight,
+ * from < to <= 24 hours.
+ */
 typedef struct DaySpan
 {
-	int			from;
-	int			to;
+	int64_t		from;
+	int64_t		to;
 } DaySpan;
 
 /*

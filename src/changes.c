@@ -18,6 +18,7 @@
 #include "ledger_int.h"
 #include "waiver.h"
 #include "stage.h"
+#include "wake.h"
 
 /*
  * ON CONFLICT is for the case that cannot be: somebody wrote findings about a
@@ -139,6 +140,14 @@ add_stage(BulkColumn *column, stage_code stage)
 	bulk_add(column, StageGetDatum(stage), stage == 0);
 }
 
+/* What comes by itself, the clock must know; a synced account has its own. */
+static void
+notice(const Ledger *ledger, instant at)
+{
+	if (!ledger->account->synced && at != INSTANT_NEVER && at != INSTANT_EVER)
+		wake_notice(at);
+}
+
 void
 change_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row)
 {
@@ -156,6 +165,10 @@ change_deadline(Ledger *ledger, int64 deal_id, const StoredRow *row)
 	add_stage(&d->stage, row->stage);
 	add_number(&d->manager_id, row->manager_id, NO_MANAGER);
 	bulk_add_instant(&d->ended_at, row->ended_at);
+	if (strcmp(row->word, "pending") == 0)
+		notice(ledger, Min(row->due_at, row->warn_at));
+	else if (strcmp(row->word, "warned") == 0)
+		notice(ledger, row->due_at);
 	ledger->changes.counts.deadlines++;
 	MemoryContextSwitchTo(old);
 }
@@ -227,6 +240,7 @@ change_moment(Ledger *ledger, int64 deal_id, instant at)
 
 	bulk_add(&ledger->changes.moment_deals, Int64GetDatum(deal_id), false);
 	bulk_add_instant(&ledger->changes.moments, at);
+	notice(ledger, at);
 	MemoryContextSwitchTo(old);
 }
 

@@ -10,10 +10,14 @@
 
 #include "postgres.h"
 
+/* The worker comes up: where it can, it lets itself be woken. */
+extern void clock_attach(void);
+
 /*
- * One tick of the clock worker: flags what has expired.  Called outside any
- * transaction, in a context that is reset afterwards.  Returns the
- * milliseconds until the next due moment, at most the given ones.
+ * One round of the clock worker: flags what has expired, plans anew what a
+ * changed calendar moves.  Called outside any transaction, in a context that
+ * is reset afterwards.  Returns the milliseconds to sleep, at most the given
+ * ones.
  */
 extern long clock_round(long at_most);
 

@@ -78,6 +78,13 @@
 #define compat_interval_is_infinite(interval) ((void) (interval), false)
 #endif
 
+/* 17: a process knows its number.  (Macro: storage/proc.h is its users' to include.) */
+#if PG_VERSION_NUM >= 170000
+#define compat_my_procno() MyProcNumber
+#else
+#define compat_my_procno() (MyProc->pgprocno)
+#endif
+
 /* 17: wait events with names of their own. */
 #if PG_VERSION_NUM >= 170000
 #define compat_wait_event(name) WaitEventExtensionNew(name)

@@ -519,7 +519,7 @@ judge_deals(const TouchedDeal *deals, int n)
 				.locked = (deals[from].modes & TOUCH_INGEST) == 0,
 				.set_columns = (deals[from].modes & TOUCH_RECORD) != 0,
 			};
-		batch_judge(account_id, refs, count, clock, false, &counts);
+		(void) batch_judge(account_id, refs, count, clock, false, &counts);
 		pfree(refs);
 	}
 	refusals_raise(&refusals);

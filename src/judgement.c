@@ -22,6 +22,8 @@
 #include "utils/timestamp.h"
 
 #include "batch.h"
+#include "news.h"
+#include "replan.h"
 #include "stage.h"
 #include "tables.h"
 #include "timeline.h"
@@ -319,6 +321,7 @@ regcrm_rejudge(PG_FUNCTION_ARGS)
  * One tick of the clock.  Which deals are due is asked as of the moment given,
  * but they are judged as of the clock where that is later: what others have
  * judged meanwhile by the clock may not be taken back by an older moment.
+ * Where working hours have changed, deadlines that run are planned anew first.
  */
 Datum
 regcrm_flag_expired(PG_FUNCTION_ARGS)
@@ -327,6 +330,7 @@ regcrm_flag_expired(PG_FUNCTION_ARGS)
 	TablesScope scope;
 
 	begin_work(&scope, true);
+	replan_all(&counts);
 	batch_judge_due(0, moment_argument(fcinfo, 0), true, &counts);
 	end_work(&scope);
 	PG_RETURN_INT64(counts.violations);
@@ -369,7 +373,7 @@ regcrm_judge_deals(PG_FUNCTION_ARGS)
 			deals[kept++] = deals[i];
 
 	begin_work(&scope, true);
-	batch_judge(account_id, deals, kept, GetCurrentTimestamp(), false, &counts);
+	(void) batch_judge(account_id, deals, kept, GetCurrentTimestamp(), false, &counts);
 	end_work(&scope);
 	PG_RETURN_DATUM(judged(fcinfo, &counts));
 }
@@ -396,7 +400,12 @@ regcrm_account_advanced(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1) || TIMESTAMP_IS_NOBEGIN(PG_GETARG_TIMESTAMPTZ(1)))
 		batch_judge_account(account_id, until, NULL, NULL, &counts);
 	else
+	{
+		/* the sync worker tells of it, a first load nobody does */
+		news_listen(true);
 		batch_judge_due(account_id, until, false, &counts);
+		news_listen(false);
+	}
 	end_work(&scope);
 	PG_RETURN_DATUM(judged(fcinfo, &counts));
 }

@@ -36,6 +36,7 @@
 #include "label.h"
 #include "ledger.h"
 #include "ledger_int.h"
+#include "news.h"
 #include "stage.h"
 
 #define FETCH_ROWS		500
@@ -395,6 +396,25 @@ describe(const Ledger *ledger, const Finding *finding, StoredRow *row)
 	row->severity = info->severity;
 }
 
+/* To be told by the worker that is at it, once this has committed. */
+static void
+tell(NewsKind kind, const Ledger *ledger, int64 deal_id, const StoredRow *row)
+{
+	News		news = {
+		.account_id = ledger->account->id,
+		.deal_id = deal_id,
+		.rule = row->rule,
+		.task_id = row->task_id == NO_TASK ? 0 : row->task_id,
+		.manager_id = row->manager_id == NO_MANAGER ? 0 : row->manager_id,
+		.severity = row->severity,
+		.arose_at = row->arose_at,
+		.due_at = row->due_at,
+		.resolved_at = kind == NEWS_VIOLATION ? row->ended_at : INSTANT_NEVER,
+	};
+
+	news_add(kind, &news);
+}
+
 static bool
 compare_deadline(Ledger *ledger, int64 deal_id, const Finding *finding, int *from, bool collect)
 {
@@ -418,7 +438,12 @@ compare_deadline(Ledger *ledger, int64 deal_id, const Finding *finding, int *fro
 			return false;
 	}
 	if (collect)
+	{
 		change_deadline(ledger, deal_id, &row);
+		if (news_wanted && finding->state == STATE_WARNED &&
+			(stored == NULL || !same_text(stored->word, row.word)))
+			tell(NEWS_WARNING, ledger, deal_id, &row);
+	}
 	return true;
 }
 
@@ -452,6 +477,8 @@ compare_violation(Ledger *ledger, int64 deal_id, const Finding *finding, int *fr
 			change_violation(ledger, deal_id, &row);
 		else
 			add_violation(ledger, deal_id, &row);
+		if (news_wanted && (stored == NULL || stored->withdrawn))
+			tell(NEWS_VIOLATION, ledger, deal_id, &row);
 	}
 	return true;
 }

@@ -35,9 +35,11 @@
 #include "utils/lsyscache.h"
 
 #include "gate.h"
+#include "news.h"
 #include "regcrm.h"
 #include "regulation.h"
 #include "stage.h"
+#include "wake.h"
 #include "worker.h"
 #include "workhours.h"
 
@@ -115,6 +117,8 @@ _PG_init(void)
 	workhours_init();
 	regulation_init();
 	gate_init();
+	wake_init();
+	news_init();
 
 	/* pg_upgrade starts servers whose catalogs are half restored. */
 	if (!IsBinaryUpgrade)

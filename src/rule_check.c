@@ -26,6 +26,7 @@
 
 #include "regulation.h"
 #include "tables.h"
+#include "wake.h"
 
 PG_FUNCTION_INFO_V1(regcrm_rule_check);
 PG_FUNCTION_INFO_V1(regcrm_rule_changed);
@@ -64,6 +65,8 @@ regcrm_rule_changed(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = statement_trigger(fcinfo, "rule_changed");
 
 	CacheInvalidateRelcache(trigdata->tg_relation);
+	/* working hours may have changed: deadlines that run follow */
+	wake_notice(DT_NOBEGIN);
 	return PointerGetDatum(NULL);
 }
 

@@ -36,7 +36,7 @@
  *
  * Shared memory: slots with plain values, all under one spinlock.  A slot is
  * the launcher's note of one worker: the worker writes its process id there
- * and clears it on exit.
+ * and clears it on exit.  By what the clock is woken: wake.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -78,8 +78,10 @@
 
 #include "amocrm.h"
 #include "clock.h"
+#include "news.h"
 #include "regcrm.h"
 #include "sync.h"
+#include "wake.h"
 #include "work.h"
 #include "worker.h"
 
@@ -200,6 +202,7 @@ request_shmem(void)
 	if (next_shmem_request_hook)
 		next_shmem_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerTable)));
+	RequestAddinShmemSpace(wake_shmem_size());
 	RequestAddinShmemSpace(amo_shmem_size());
 }
 
@@ -217,6 +220,7 @@ startup_shmem(void)
 		memset(worker_table, 0, sizeof(WorkerTable));
 		SpinLockInit(&worker_table->mutex);
 	}
+	wake_shmem_init();
 	amo_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -624,7 +628,14 @@ worker_round(const WorkerOrder *order, WorkReadiness *last)
 			stop_for_good(order, true);
 	}
 
-	return order->kind == WORKER_SYNC ? sync_round(LOOK_AROUND_MS) : clock_round(LOOK_AROUND_MS);
+	if (order->kind == WORKER_SYNC)
+	{
+		long		sleep = sync_round(LOOK_AROUND_MS);
+
+		news_send();
+		return sleep;
+	}
+	return clock_round(LOOK_AROUND_MS);
 }
 
 void
@@ -671,6 +682,10 @@ regcrm_worker_main(Datum main_arg)
 				(errmsg("%s runs already", kind_names[order.kind])));
 		proc_exit(0);
 	}
+
+	news_allow();
+	if (order.kind == WORKER_CLOCK)
+		clock_attach();
 
 	context = AllocSetContextCreate(TopMemoryContext, "regcrm worker round", ALLOCSET_DEFAULT_SIZES);
 	for (;;)

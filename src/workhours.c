@@ -106,7 +106,6 @@ static void read_week(const char *name, HoursRows *rows);
 static void read_days(const char *name, HoursRows *rows);
 static Relation open_table(int number, const char *table);
 static void add_row(HoursRows *rows, HoursRow row);
-static int	minute_of(const char *name, TimeADT time);
 static int	compare_rows(const void *a, const void *b);
 static void make_patterns(HoursRows *rows, CalendarSource *source);
 static void make_exceptions(HoursRows *rows, CalendarSource *source);
@@ -580,8 +579,8 @@ read_week(const char *name, HoursRows *rows)
 		row.day = DatumGetDateADT(values[1]);
 		row.weekday = (short_weekday ? DatumGetInt16(values[2]) :
 					   DatumGetInt32(values[2])) - 1;
-		row.span.from = minute_of(name, DatumGetTimeADT(values[3]));
-		row.span.to = minute_of(name, DatumGetTimeADT(values[4]));
+		row.span.from = DatumGetTimeADT(values[3]);
+		row.span.to = DatumGetTimeADT(values[4]);
 		if (row.weekday >= 0 && row.weekday < 7)
 			add_row(rows, row);
 	}
@@ -619,8 +618,8 @@ read_days(const char *name, HoursRows *rows)
 		row.day = DatumGetDateADT(values[1]);
 		if (!nulls[2] && !nulls[3])
 		{
-			row.span.from = minute_of(name, DatumGetTimeADT(values[2]));
-			row.span.to = minute_of(name, DatumGetTimeADT(values[3]));
+			row.span.from = DatumGetTimeADT(values[2]);
+			row.span.to = DatumGetTimeADT(values[3]);
 		}
 		add_row(rows, row);
 	}
@@ -654,19 +653,6 @@ add_row(HoursRows *rows, HoursRow row)
 			repalloc(rows->rows, rows->room * sizeof(HoursRow));
 	}
 	rows->rows[rows->nrows++] = row;
-}
-
-static int
-minute_of(const char *name, TimeADT time)
-{
-	if (time % USECS_PER_MINUTE != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("calendar \"%s\" has hours that are not whole minutes", name),
-				 errdetail("One is %s.",
-						   DatumGetCString(DirectFunctionCall1(time_out, TimeADTGetDatum(time)))),
-				 errhint("Correct it in regcrm.calendar_week or regcrm.calendar_day.")));
-	return (int) (time / USECS_PER_MINUTE);
 }
 
 static int

@@ -19,8 +19,8 @@
 #define DAY		(24 * HOUR)
 
 /* 9 to 18 from Monday to Friday */
-static const DaySpan nine_to_six = {540, 1080};
-static const DaySpan whole_day = {0, 1440};
+static const DaySpan nine_to_six = {540 * MINUTE, 1080 * MINUTE};
+static const DaySpan whole_day = {0, 1440 * MINUTE};
 
 /* Days from 2000-01-01. */
 static int
@@ -59,7 +59,7 @@ test_by_hand(void)
 {
 	WeekPattern pattern = week(INT32_MIN, &nine_to_six, 5);
 	DayException exceptions[2] = {{0}};
-	DaySpan		short_day = {540, 1020};
+	DaySpan		short_day = {540 * MINUTE, 1020 * MINUTE};
 	ZoneTransition moscow = {INSTANT_EVER, 3 * HOUR};
 	CalendarSource source = {0};
 	Calendar   *calendar;
@@ -112,8 +112,8 @@ test_zones(void)
 {
 	/* Berlin in 2026: clocks forward on 29 March 01:00 UTC, back on 25 October. */
 	ZoneTransition berlin[3] = {{INSTANT_EVER, HOUR}, {0, 2 * HOUR}, {0, HOUR}};
-	DaySpan		missing = {130, 170};	/* 02:10 to 02:50 */
-	DaySpan		night = {60, 240};	/* 01:00 to 04:00 */
+	DaySpan		missing = {130 * MINUTE, 170 * MINUTE};	/* 02:10 to 02:50 */
+	DaySpan		night = {60 * MINUTE, 240 * MINUTE};	/* 01:00 to 04:00 */
 	WeekPattern pattern = week(INT32_MIN, &missing, 7);
 	CalendarSource source = {0};
 	Calendar   *calendar;
@@ -194,8 +194,8 @@ random_day(const DaySpan **day)
 			to = 1440;
 		if (from >= to)
 			return i;
-		spans[nspans].from = from;
-		spans[nspans].to = to;
+		spans[nspans].from = from * MINUTE;
+		spans[nspans].to = to * MINUTE;
 		nspans++;
 		minute = to;
 	}
@@ -299,7 +299,7 @@ test_random_one(int64_t *checks)
 					n = patterns[x].nspans[weekday];
 				}
 			for (int x = 0; x < n; x++)
-				works |= minute >= hours[x].from && minute < hours[x].to;
+				works |= minute * MINUTE >= hours[x].from && minute * MINUTE < hours[x].to;
 		}
 		worked[i + 1] = worked[i] + works;
 	}
