@@ -386,7 +386,7 @@ next_look(const Due *due, int locked, long at_most)
 		until = Min(until, TimestampTzPlusMilliseconds(now, CLOCK_LOCKED_MS));
 	for (int i = 0; i < nasides; i++)
 		until = Min(until, asides[i].until);
-	return until;
+	return Min(until, replan_next());
 }
 
 /* For who looks at pg_stat_activity. */

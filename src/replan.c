@@ -350,3 +350,9 @@ replan_look(void)
 {
 	look_at = DT_NOBEGIN;
 }
+
+TimestampTz
+replan_next(void)
+{
+	return look_at;
+}

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 #include "ledger.h"
 
 /*
@@ -18,6 +20,9 @@
  * there is more to do.
  */
 extern bool replan_step(void);
+
+/* When replan_step() wants to look next. */
+extern TimestampTz replan_next(void);
 
 /* The next replan_step() is to look. */
 extern void replan_look(void);
