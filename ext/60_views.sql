@@ -43,9 +43,20 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 			WHEN 'signed_at' THEN 'Договор подписан' WHEN 'paid_at' THEN 'Оплата получена' WHEN 'skip_task_check' THEN 'Не проверять задачи' ELSE code END
 		WHEN 'health' THEN CASE code
 			WHEN 'broken' THEN 'есть нарушения' WHEN 'due' THEN 'скоро срок' WHEN 'fine' THEN 'в порядке' END
+		WHEN 'form' THEN CASE code
+			WHEN 'flow' THEN 'порядок переходов' WHEN 'enter' THEN 'при входе на этап' WHEN 'leave' THEN 'при уходе с этапа'
+			WHEN 'always' THEN 'всё время на этапе' WHEN 'within' THEN 'в срок' WHEN 'never' THEN 'запрет' WHEN 'attest' THEN 'оценка человека' END
+		WHEN 'deal' THEN CASE code
+			WHEN 'open' THEN 'в работе' WHEN 'won' THEN 'договор' WHEN 'lost' THEN 'отказ' END
+		WHEN 'trend' THEN CASE code
+			WHEN 'better' THEN 'лучше' WHEN 'worse' THEN 'хуже' WHEN 'same' THEN 'так же' END
+		WHEN 'line' THEN CASE code
+			WHEN 'created' THEN 'сделка создана' WHEN 'deleted' THEN 'сделка удалена' WHEN 'task_added' THEN 'задача поставлена'
+			WHEN 'task_due' THEN 'срок задачи прошёл' WHEN 'task_done' THEN 'задача закрыта' WHEN 'task_gone' THEN 'задача удалена'
+			WHEN 'violation' THEN 'нарушение' WHEN 'resolved' THEN 'нарушение закончилось' WHEN 'waived' THEN 'нарушение снято' END
 	END;
 COMMENT ON FUNCTION regcrm.label(text, text) IS
-	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health) and the code; null for one that is not known.';
+	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health, form, deal, trend, line) and the code; null for one that is not known.';
 
 CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -236,7 +247,166 @@ CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SET
 			('withdrawn_at', 'When later facts showed that it was no breach.'),
 			('within', 'Time allowed: the duty''s time, or a tolerance.'),
 			('won_after', 'Deals that reached the stage and are won now.'),
-			('won_share', 'Per cent of the deals that reached the stage that are won now.')
+			('won_share', 'Per cent of the deals that reached the stage that are won now.'),
+			-- answers to questions
+			('account_weeks.ends_at', 'When the week ends (the next one begins).'),
+			('account_weeks.starts_at', 'When the week begins.'),
+			('actor_id', 'Who did it; null = a robot, the client, or not known.'),
+			('actor_name', 'Name of who did it.'),
+			('answer_event_id', 'Evidence: the event that put it right; null = none, or it was a task.'),
+			('answer_task_id', 'Evidence: the task that put it right; null = none, or it was an event.'),
+			('arrived_day', 'Day on which the deal was created, in the account''s time zone.'),
+			('arrived_hour', 'Hour at which the deal was created, 0 to 23, in the account''s time zone.'),
+			('arrived_in_hours', 'Whether the deal was created in the account''s working hours.'),
+			('arrived_weekday', 'Weekday on which the deal was created, 1 = Monday, 7 = Sunday.'),
+			('at', 'When it happened.'),
+			('away_hours', 'How long the deal had been away from the stage, hours of wall time.'),
+			('batch_began_at', 'When the first task of the batch was closed.'),
+			('batch_tasks', 'How many tasks the batch holds; 1 = closed by itself.'),
+			('began_at', 'When the first task of the batch was closed.'),
+			('begin_event_id', 'Evidence: the event that began it; null = none, or it was a task.'),
+			('begin_task_id', 'Evidence: the task that began it; null = none, or it was an event.'),
+			('body', 'Text of the message, the comment, or what came of the task.'),
+			('breached_day', 'Day of breached_at in the account''s time zone.'),
+			('broken_limits', 'Titles of its open violations of rules that want the deal to move on in time; null = none.'),
+			('broken_rules', 'Codes of the rules of its open violations, the oldest first; null = none.'),
+			('by_bot', 'Whether a robot did it.'),
+			('calls_answered', 'Calls, either way, in which the two spoke.'),
+			('calls_in', 'Incoming calls.'),
+			('calls_out', 'Outgoing calls, answered or not.'),
+			('clock_name', 'Clock in Russian.'),
+			('closed_at', 'When the deal came to the stage that closed it; null = open.'),
+			('completed', 'Tasks that the manager closed.'),
+			('completed_at', 'When the task was closed.'),
+			('completed_late', 'Of them, closed after they were due.'),
+			('compliance_change', 'compliance - previous_compliance, percentage points; null = nothing to compare.'),
+			('counted_15', 'Denominator of within_15_share: deals touched, or untouched and open for more than 15 minutes of the account''s calendar.'),
+			('counts', 'Whether it counts as a violation: neither waived nor withdrawn.'),
+			('days_to_loss', 'Days from the deal''s creation to its loss, wall time.'),
+			('days_without_touch', 'Days since the last touch, wall time; null = never touched.'),
+			('deal_closing.created_at', 'When the deal was created.'),
+			('deal_outcome', 'open, won or lost, by the present stage; open where that is not known.'),
+			('deal_outcome_name', 'deal_outcome in Russian.'),
+			('deal_touches.manager_id', 'Who is responsible for the deal now.'),
+			('deals_without_task.is_violation', 'Whether the judge holds the missing task against somebody: an open violation of a rule that asks for a task.'),
+			('deals_without_task.rule', 'Code of the rule that asks for a task and is violated; null = none.'),
+			('due_after', 'When the task was due after the change.'),
+			('due_before', 'When the task was due before the change.'),
+			('duties.outcome_name', 'Outcome in Russian.'),
+			('duties_daily.outcome_name', 'Outcome in Russian.'),
+			('dwell_business_hours', 'dwell_business in hours.'),
+			('dwell_hours', 'dwell in hours, wall time.'),
+			('entered_day', 'Day of entered_at in the account''s time zone.'),
+			('event_id', 'Number of the event; of a violation, of the one that began it.'),
+			('finished_visits', 'Visits that began in the last 90 days and have ended, slips left out: what median and p90 are of.'),
+			('first_contact_at', 'When the client was first reached or came: an answered call, a message or a visit; null = never.'),
+			('first_touch_by_name', 'Name of who did.'),
+			('form_name', 'Form of the rule in Russian.'),
+			('given_late', 'Of them, the reason was given later than the regulation allows.'),
+			('hours_to_contact', 'Hours from the deal''s creation to the first contact, wall time; null = never reached.'),
+			('in_batches', 'Of the tasks closed, those of a batch of five or more.'),
+			('is_broken', 'Whether the rule was broken while the deal was open; false = it asked for something then and was kept.'),
+			('is_given', 'Whether a reason is there.'),
+			('is_given_in_time', 'Whether the reason was there when the regulation wants it: one is there, and no violation says that it was missing.'),
+			('is_later', 'Whether the new due date is later than the old one.'),
+			('is_over', 'Whether the week is over, as far as is known.'),
+			('is_over_p90', 'Whether it stands longer than nine of ten visits did.'),
+			('is_overdue', 'Whether the task was closed after it was due.'),
+			('is_reopened', 'Whether the deal has come back since.'),
+			('is_violation', 'Whether it is a violation.'),
+			('is_within_15', 'Whether the first touch came within 15 minutes of the account''s calendar; null = there is time, or it was closed untouched.'),
+			('kind', 'What it is: created, deleted, a kind of event, task_added, task_due (its due date went by), task_done, task_gone, violation, resolved, waived.'),
+			('kind_name', 'The same in Russian.'),
+			('largest_batch', 'Most tasks closed in one go, with no more than two minutes from one to the next.'),
+			('largest_batch_at', 'When that began.'),
+			('last_task_body', 'Text of the task that was closed last; null = there never was one.'),
+			('last_touch_at', 'Last act of the manager towards the client: a call, an answered incoming call, a message by hand; null = none.'),
+			('late_business_minutes', 'late_business in minutes.'),
+			('late_minutes', 'late in minutes.'),
+			('late_minutes_median', 'Median lateness of the breaches that can be put right, minutes of wall time; of open ones so far.'),
+			('loss_reasons_daily.deals', 'Deals lost.'),
+			('loss_reasons_daily.price', 'Budget of these deals, in the account''s currency.'),
+			('loss_reasons_daily.reason', 'Reason of the loss; null = none was given.'),
+			('lost_at', 'When it was lost.'),
+			('lost_day', 'Day of lost_at in the account''s time zone.'),
+			('lost_deals.manager_id', 'Who is responsible for the deal now.'),
+			('lost_deals.reason', 'Reason of the loss as it stands, of a deal that came back as it stood until then; null = none was given.'),
+			('lost_deals.stage', 'Stage that closed the deal.'),
+			('mart_dirty_days.day', 'Day in the account''s time zone whose sums do not hold.'),
+			('meaning', 'What the column means.'),
+			('median_hours', 'Half of the finished visits took this long or less, hours of wall time.'),
+			('median_minutes', 'Half of the touched ones were touched in this time or less, minutes on the account''s calendar. Do not average it.'),
+			('messages_by_bot', 'Outgoing messages of robots.'),
+			('messages_by_hand', 'Outgoing messages of people.'),
+			('messages_in', 'Messages of the client.'),
+			('minutes_left', 'time_left in minutes; negative = over.'),
+			('name', 'Name of the column; null = a function.'),
+			('now_longer', 'Of the deals there now, those that stand longer than p90_hours.'),
+			('object', 'Name of the view, table or type; of a function its arguments too.'),
+			('object_kind', 'view, table, type, function or procedure.'),
+			('object_meaning', 'What it is.'),
+			('oldest_hours', 'How long the deal has stood there that stands longest, hours of wall time.'),
+			('open_violations.from_stage', 'Evidence of a move: stage that the deal came from; null = no move.'),
+			('open_violations.to_stage', 'Evidence of a move: stage that it went to; null = no move.'),
+			('overdue', 'Of them, tasks that were overdue.'),
+			('overdue_tasks', 'Open tasks whose due date has passed.'),
+			('p90_hours', 'Nine of ten finished visits took this long or less, hours of wall time.'),
+			('p90_minutes', 'Nine of ten of the touched ones, minutes on the account''s calendar. Do not average it.'),
+			('pair_name', 'The two stages, in the order of the funnel.'),
+			('place', 'Order of what happened at one instant: facts, moves, tasks, breaches, their ends.'),
+			('position', 'Place of the column, from 1; 0 = a function, which has none.'),
+			('previous_compliance', 'Compliance of the week before; of a week that is not over, of the same days.'),
+			('previous_decided', 'Denominator of previous_compliance.'),
+			('previous_violations', 'Violations of the week before; of a week that is not over, of the same days.'),
+			('pushed', 'Due dates moved to later.'),
+			('pushed_days', 'By how many days the due date was moved; negative = to earlier.'),
+			('pushed_overdue', 'Of them, of tasks that were overdue.'),
+			('reason_at', 'When the reason was last set; null = no event tells.'),
+			('response_business_minutes', 'response_business in minutes.'),
+			('response_daily.deals', 'Deals that came on the day.'),
+			('response_daily.manager_id', 'Who is responsible for the deals now; null = nobody.'),
+			('response_minutes', 'response in minutes.'),
+			('rule_deals.manager_id', 'Who is responsible for the deal now.'),
+			('severity_rank', 'Severity as a number, to sort by: 1 critical, 2 major, 3 minor, 4 info.'),
+			('stage_returns.deal_name', 'Name of the deal.'),
+			('stage_returns.manager_id', 'Who is responsible for the deal now.'),
+			('stage_returns.nth', 'The how manieth visit it is; 2 = the first return.'),
+			('stage_returns.stage', 'Stage that the deal returned to.'),
+			('still_open', 'Of them, still to be put right.'),
+			('task_batches.deals', 'Deals that the tasks are about.'),
+			('task_batches.ended_at', 'When the last task of the batch was closed.'),
+			('task_batches.manager_id', 'Manager whose tasks they are.'),
+			('tasks', 'Tasks in the batch.'),
+			('tasks_closed.due_at', 'When the task was due.'),
+			('tasks_closed.manager_id', 'Manager whose task it is.'),
+			('tidy_up_daily.manager_id', 'Manager who did it.'),
+			('tidy_up_daily.pushed_days', 'By how many days, all together.'),
+			('times_median', 'How many times the median.'),
+			('touched', 'Of them, touched by now.'),
+			('touches', 'Acts of managers towards the client: outgoing calls, answered incoming ones, messages by hand.'),
+			('touches_before_closing', 'Of them, up to the closing; null = the deal is open.'),
+			('touches_before_contact', 'Of them, up to and including the one by which the client was first reached; null = never reached.'),
+			('trend', 'better, worse or same, against the week before; null = nothing to compare.'),
+			('trend_name', 'trend in Russian.'),
+			('type', 'Type of the column; of a function, what it returns.'),
+			('untouched', 'Of them, not touched.'),
+			('violation_id', 'Number of the violation, as waive() takes it; null = none.'),
+			('violations.from_stage', 'Evidence of a move: stage that the deal came from; null = no move.'),
+			('violations.to_stage', 'Evidence of a move: stage that it went to; null = no move.'),
+			('violations_change', 'violations - previous_violations.'),
+			('violations_weekly.deals', 'Deals in which it was broken.'),
+			('violations_weekly.manager_id', 'Who was responsible when it was breached; null = a robot''s failure, or nobody.'),
+			('violations_weekly.previous_violations', 'Violations of the week before; of a week that is not over, up to the same moment of it.'),
+			('violations_weekly.violations', 'Violations that happened in the week; neither waived nor withdrawn.'),
+			('waiting_minutes', 'waiting_for in minutes.'),
+			('was_overdue', 'Whether the task was overdue when its due date was changed.'),
+			('week', 'The week''s Monday, in the account''s time zone.'),
+			('what', 'What happened, a line in Russian, without the text of messages.'),
+			('within_15', 'Deals touched within 15 minutes of the account''s calendar.'),
+			('within_15_share', 'Per cent: 100 * within_15 / counted_15; null where none counts.'),
+			('without_task_hours', 'How long it has been without a task, hours of wall time.'),
+			('without_task_since', 'When its last task was closed or deleted; of a deal that never had one, its creation.'),
+			('without_touch', 'Deals of the batch in which nobody had called or written that day before the task was closed.')
 			) AS m(name, meaning);
 	END;
 COMMENT ON FUNCTION regcrm.view_columns() IS
@@ -250,6 +420,8 @@ CREATE FUNCTION regcrm.setup_views() RETURNS void
 DECLARE
 	v record;
 BEGIN
+	PERFORM regcrm.setup_marts();
+
 	-- Now, as each account sees it: what is not known yet has not happened yet.
 	CREATE OR REPLACE VIEW regcrm.account_now WITH (security_invoker = true) AS
 		SELECT a.id AS account_id,
@@ -328,8 +500,10 @@ BEGIN
 					CASE WHEN v.breached_at > v.arose_at
 						THEN 'срок ' || to_char(v.breached_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
 					'сделано ' || to_char(CASE v.resolution WHEN 'met' THEN v.resolved_at END AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') || COALESCE(': '
-						|| regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body), ''))
-				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer) i
+						|| COALESCE(regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body),
+							'задача «' || COALESCE(z.body, regcrm.label('task', z.kind), z.kind) || '»'), ''))
+				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer,
+						(v.evidence->'answer'->>'task')::bigint AS answer_task) i
 				LEFT JOIN regcrm.event e ON e.account_id = v.account_id AND e.id = i.event AND e.kind <> 'stage'
 				LEFT JOIN LATERAL (
 					SELECT c.name FROM regcrm.scenario c
@@ -337,6 +511,7 @@ BEGIN
 					LIMIT 1) AS n ON true
 				LEFT JOIN regcrm.task b ON b.account_id = v.account_id AND b.id = i.task
 				LEFT JOIN regcrm.event y ON y.account_id = v.account_id AND y.id = i.answer
+				LEFT JOIN regcrm.task z ON z.account_id = v.account_id AND z.id = i.answer_task
 				LEFT JOIN regcrm.stage_def f ON f.stage = v.evidence->>'from'
 				LEFT JOIN regcrm.stage_def w ON w.stage = v.evidence->>'to') AS reason,
 			v.evidence::text AS evidence,
@@ -346,7 +521,25 @@ BEGIN
 			v.waived_by,
 			v.waive_reason,
 			v.withdrawn_at IS NOT NULL AS is_withdrawn,
-			v.withdrawn_at
+			v.withdrawn_at,
+			regcrm.label('duty_of', r.duty_of) AS duty_of_name,
+			regcrm.label('form', r.form) AS form_name,
+			s.position AS stage_position,
+			array_position('{critical,major,minor,info}', v.severity) AS severity_rank,
+			v.waived_at IS NULL AND v.withdrawn_at IS NULL AS counts,
+			(v.breached_at AT TIME ZONE a.time_zone)::date AS breached_day,
+			CASE WHEN isfinite(x.late_until) THEN round(extract(epoch FROM x.late_until - v.breached_at) / 60, 1) END AS late_minutes,
+			CASE WHEN r.clock = 'business' AND least(v.breached_at, x.late_until) > a.calendar_from AND greatest(v.breached_at, x.late_until) < a.calendar_until
+				THEN round(extract(epoch FROM regcrm.business_time_between(v.breached_at, x.late_until, a.calendar, a.time_zone)) / 60, 1)
+			END AS late_business_minutes,
+			(v.evidence->>'event')::bigint AS begin_event_id,
+			(v.evidence->>'task')::bigint AS begin_task_id,
+			(v.evidence->'answer'->>'event')::bigint AS answer_event_id,
+			(v.evidence->'answer'->>'task')::bigint AS answer_task_id,
+			v.evidence->>'from' AS from_stage,
+			sf.name AS from_stage_name,
+			v.evidence->>'to' AS to_stage,
+			st.name AS to_stage_name
 		FROM regcrm.violation v
 		JOIN regcrm.account_now a ON a.account_id = v.account_id
 		CROSS JOIN LATERAL (
@@ -359,6 +552,8 @@ BEGIN
 		LEFT JOIN regcrm.manager m ON m.account_id = v.account_id AND m.id = v.manager_id
 		LEFT JOIN regcrm.task t ON t.account_id = v.account_id AND t.id = v.task_id
 		LEFT JOIN regcrm.stage_def s ON s.stage = v.stage::text
+		LEFT JOIN regcrm.stage_def sf ON sf.stage = v.evidence->>'from'
+		LEFT JOIN regcrm.stage_def st ON st.stage = v.evidence->>'to'
 		LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = v.rule AND r.valid @> v.arose_at;
 
 	CREATE OR REPLACE VIEW regcrm.open_violations WITH (security_invoker = true) AS
@@ -369,50 +564,54 @@ BEGIN
 	-- Every duty, and every breach that had no due moment, once.  LIMIT 1 makes
 	-- one look into an index of each breach, however many days are asked for.
 	CREATE OR REPLACE VIEW regcrm.duties WITH (security_invoker = true) AS
-		SELECT d.account_id,
-			d.deal_id,
-			d.rule,
-			d.task_id,
-			d.stage::text AS stage,
-			d.manager_id,
-			d.arose_at,
-			d.due_at,
-			d.met_at,
-			d.ended_at,
-			CASE
-				WHEN v.waived_at IS NOT NULL THEN 'waived'
-				WHEN d.state IN ('pending', 'warned') AND d.due_at <= now() THEN 'waiting'
-				WHEN d.state = 'warned' THEN 'pending'
-				ELSE d.state
-			END AS outcome,
-			v.severity
-		FROM regcrm.deadline d
-		LEFT JOIN LATERAL (
-			SELECT w.waived_at, w.severity
-			FROM regcrm.violation w
-			WHERE d.state IN ('late', 'missed')
-				AND w.account_id = d.account_id AND w.deal_id = d.deal_id AND w.rule = d.rule AND w.arose_at = d.arose_at
-				AND w.task_id IS NOT DISTINCT FROM d.task_id
-			LIMIT 1) AS v ON true
-		UNION ALL
-		SELECT v.account_id,
-			v.deal_id,
-			v.rule,
-			v.task_id,
-			v.stage::text,
-			v.manager_id,
-			v.breached_at,
-			NULL,
-			NULL,
-			v.resolved_at,
-			CASE WHEN v.waived_at IS NOT NULL THEN 'waived' ELSE 'breach' END,
-			v.severity
-		FROM regcrm.violation v
-		WHERE v.withdrawn_at IS NULL
-			AND NOT EXISTS (
-				SELECT FROM regcrm.deadline d
-				WHERE d.account_id = v.account_id AND d.deal_id = v.deal_id AND d.rule = v.rule AND d.arose_at = v.arose_at
-					AND d.task_id IS NOT DISTINCT FROM v.task_id);
+		SELECT u.*,
+			regcrm.label('outcome', u.outcome) AS outcome_name,
+			regcrm.label('severity', u.severity) AS severity_name
+		FROM (
+			SELECT d.account_id,
+				d.deal_id,
+				d.rule,
+				d.task_id,
+				d.stage::text AS stage,
+				d.manager_id,
+				d.arose_at,
+				d.due_at,
+				d.met_at,
+				d.ended_at,
+				CASE
+					WHEN v.waived_at IS NOT NULL THEN 'waived'
+					WHEN d.state IN ('pending', 'warned') AND d.due_at <= now() THEN 'waiting'
+					WHEN d.state = 'warned' THEN 'pending'
+					ELSE d.state
+				END AS outcome,
+				v.severity
+			FROM regcrm.deadline d
+			LEFT JOIN LATERAL (
+				SELECT w.waived_at, w.severity
+				FROM regcrm.violation w
+				WHERE d.state IN ('late', 'missed')
+					AND w.account_id = d.account_id AND w.deal_id = d.deal_id AND w.rule = d.rule AND w.arose_at = d.arose_at
+					AND w.task_id IS NOT DISTINCT FROM d.task_id
+				LIMIT 1) AS v ON true
+			UNION ALL
+			SELECT v.account_id,
+				v.deal_id,
+				v.rule,
+				v.task_id,
+				v.stage::text,
+				v.manager_id,
+				v.breached_at,
+				NULL,
+				NULL,
+				v.resolved_at,
+				CASE WHEN v.waived_at IS NOT NULL THEN 'waived' ELSE 'breach' END,
+				v.severity
+			FROM regcrm.violation v
+			WHERE v.withdrawn_at IS NULL
+				AND NOT EXISTS (
+					SELECT FROM regcrm.deadline d
+					WHERE d.account_id = v.account_id AND d.deal_id = v.deal_id AND d.rule = v.rule AND d.arose_at = v.arose_at
+						AND d.task_id IS NOT DISTINCT FROM v.task_id)) AS u;
 
 	-- OFFSET 0 keeps the subquery by itself, so that each day is one range of an index.
 	CREATE OR REPLACE VIEW regcrm.duties_daily WITH (security_invoker = true) AS
@@ -428,7 +627,9 @@ BEGIN
 			o.met_at,
 			o.ended_at,
 			o.outcome,
-			o.severity
+			o.severity,
+			o.outcome_name,
+			o.severity_name
 		FROM regcrm.account_days d
 		CROSS JOIN LATERAL (
 			SELECT u.*
@@ -436,25 +637,7 @@ BEGIN
 			WHERE u.account_id = d.account_id AND u.arose_at >= d.starts_at AND u.arose_at < d.ends_at
 			OFFSET 0) AS o;
 
-	-- What became of the duties of a day, by rule and by manager; everything below adds these up.
-	CREATE OR REPLACE VIEW regcrm.duty_counts WITH (security_invoker = true) AS
-		SELECT o.account_id,
-			o.day,
-			o.rule,
-			o.manager_id,
-			count(*) FILTER (WHERE o.due_at IS NOT NULL) AS arisen,
-			count(*) FILTER (WHERE o.outcome = 'met') AS met,
-			count(*) FILTER (WHERE o.outcome = 'late') AS late,
-			count(*) FILTER (WHERE o.outcome = 'missed') AS missed,
-			count(*) FILTER (WHERE o.outcome = 'waived' AND o.due_at IS NOT NULL) AS waived,
-			count(*) FILTER (WHERE o.outcome = 'cancelled') AS cancelled,
-			count(*) FILTER (WHERE o.outcome = 'pending') AS pending,
-			count(*) FILTER (WHERE o.outcome = 'waiting') AS waiting,
-			count(*) FILTER (WHERE o.outcome = 'breach') AS breaches_at_once,
-			count(*) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach')) AS violations,
-			count(*) FILTER (WHERE o.outcome IN ('late', 'missed', 'breach') AND o.severity = 'critical') AS critical
-		FROM regcrm.duties_daily o
-		GROUP BY o.account_id, o.day, o.rule, o.manager_id;
+	PERFORM regcrm.setup_mart_views();
 
 	CREATE OR REPLACE VIEW regcrm.manager_scorecard WITH (security_invoker = true) AS
 		SELECT c.account_id,
@@ -510,7 +693,8 @@ BEGIN
 			r.severity,
 			r.duty_of,
 			r.basis,
-			r.enabled AND r.valid @> now() AS is_in_force
+			r.enabled AND r.valid @> now() AS is_in_force,
+			array_position('{critical,major,minor,info}', r.severity) AS severity_rank
 		FROM regcrm.account_now a
 		JOIN regcrm.rule r ON r.regulation = a.regulation
 		LEFT JOIN regcrm.stage_def s ON s.stage = r.stage::text
@@ -538,7 +722,12 @@ BEGIN
 			c.met + c.late + c.missed AS decided,
 			round(100.0 * c.met / NULLIF(c.met + c.late + c.missed, 0), 1) AS compliance,
 			c.breaches_at_once,
-			c.violations
+			c.violations,
+			r.form,
+			regcrm.label('form', r.form) AS form_name,
+			regcrm.label('duty_of', r.duty_of) AS duty_of_name,
+			r.stage_position,
+			r.severity_rank
 		FROM (
 			SELECT k.account_id,
 				k.day,
@@ -582,7 +771,11 @@ BEGIN
 			COALESCE(c.violations, 0) AS violations,
 			r.basis,
 			regcrm.label('basis', r.basis) AS basis_name,
-			r.is_in_force
+			r.is_in_force,
+			regcrm.label('form', r.form) AS form_name,
+			regcrm.label('duty_of', r.duty_of) AS duty_of_name,
+			r.stage_position,
+			r.severity_rank
 		FROM regcrm.account_rules r
 		LEFT JOIN (
 			SELECT k.account_id,
@@ -620,10 +813,31 @@ BEGIN
 			CASE WHEN least(d.created_at, e.counted_at) > a.calendar_from AND greatest(d.created_at, e.counted_at) < a.calendar_until
 				THEN regcrm.business_time_between(d.created_at, e.counted_at, a.calendar, a.time_zone)
 			END AS response_business,
-			CASE WHEN e.at IS NULL AND d.closed_at IS NULL THEN a.as_of - d.created_at END AS waiting_for
+			CASE WHEN e.at IS NULL AND d.closed_at IS NULL THEN a.as_of - d.created_at END AS waiting_for,
+			s.name AS stage_name,
+			p.name AS pipeline_name,
+			b.name AS first_touch_by_name,
+			(d.created_at AT TIME ZONE a.time_zone)::date AS arrived_day,
+			extract(hour FROM d.created_at AT TIME ZONE a.time_zone)::integer AS arrived_hour,
+			extract(isodow FROM d.created_at AT TIME ZONE a.time_zone)::integer AS arrived_weekday,
+			CASE WHEN d.created_at > a.calendar_from AND d.created_at < a.calendar_until
+				THEN regcrm.business_time_between(d.created_at, d.created_at + interval '1 min', a.calendar, a.time_zone) > interval '0'
+			END AS arrived_in_hours,
+			round(extract(epoch FROM e.counted_at - d.created_at) / 60, 1) AS response_minutes,
+			CASE WHEN least(d.created_at, e.counted_at) > a.calendar_from AND greatest(d.created_at, e.counted_at) < a.calendar_until
+				THEN round(extract(epoch FROM regcrm.business_time_between(d.created_at, e.counted_at, a.calendar, a.time_zone)) / 60, 1)
+			END AS response_business_minutes,
+			-- an untouched deal counts against the share once its fifteen minutes are over
+			CASE WHEN least(d.created_at, u.until) > a.calendar_from AND greatest(d.created_at, u.until) < a.calendar_until
+				THEN CASE WHEN regcrm.business_time_between(d.created_at, u.until, a.calendar, a.time_zone) > interval '15 min' THEN false
+					WHEN e.at IS NOT NULL THEN true END
+			END AS is_within_15,
+			CASE WHEN e.at IS NULL AND d.closed_at IS NULL AND isfinite(a.as_of) THEN round(extract(epoch FROM a.as_of - d.created_at) / 60, 1) END AS waiting_minutes
 		FROM regcrm.deal d
 		JOIN regcrm.account_now a ON a.account_id = d.account_id
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
+		LEFT JOIN regcrm.stage_def s ON s.stage = d.stage::text
+		LEFT JOIN regcrm.pipeline p ON p.account_id = d.account_id AND p.id = d.pipeline_id
 		LEFT JOIN regcrm.regulation g ON g.code = a.regulation
 		LEFT JOIN LATERAL (
 			-- what came before the deal counts as at its creation
@@ -637,6 +851,9 @@ BEGIN
 				AND w.in_scope IS NOT FALSE
 			ORDER BY e.at, COALESCE(e.source_id, ''), e.id
 			LIMIT 1) AS e ON true
+		LEFT JOIN regcrm.manager b ON b.account_id = d.account_id AND b.id = e.actor_id
+		CROSS JOIN LATERAL (
+			SELECT COALESCE(e.counted_at, CASE WHEN d.closed_at IS NULL THEN a.as_of END) AS until) AS u
 		WHERE NOT d.is_deleted
 			AND (d.stage IS NOT NULL
 				OR EXISTS (
@@ -664,7 +881,14 @@ BEGIN
 				THEN regcrm.business_time_between(v.entered_at, COALESCE(v.left_at, a.as_of), a.calendar, a.time_zone)
 			END AS dwell_business,
 			v.left_at IS NULL AS is_current,
-			COALESCE(v.left_for = v.came_from AND v.left_at <= v.entered_at + g.undo_window, false) AS is_slip
+			COALESCE(v.left_for = v.came_from AND v.left_at <= v.entered_at + g.undo_window, false) AS is_slip,
+			p.name AS pipeline_name,
+			f.name AS from_stage_name,
+			t.name AS to_stage_name,
+			CASE WHEN isfinite(COALESCE(v.left_at, a.as_of)) THEN round(extract(epoch FROM COALESCE(v.left_at, a.as_of) - v.entered_at) / 3600, 2) END AS dwell_hours,
+			CASE WHEN least(v.entered_at, COALESCE(v.left_at, a.as_of)) > a.calendar_from AND greatest(v.entered_at, COALESCE(v.left_at, a.as_of)) < a.calendar_until
+				THEN round(extract(epoch FROM regcrm.business_time_between(v.entered_at, COALESCE(v.left_at, a.as_of), a.calendar, a.time_zone)) / 3600, 2)
+			END AS dwell_business_hours
 		FROM (
 			-- Where the deal was when it began: its first move tells, else where it is now.
 			-- Both halves begin at the account, so that a period reaches the index of (account_id, time).
@@ -721,7 +945,10 @@ BEGIN
 		JOIN regcrm.account_now a ON a.account_id = v.account_id
 		JOIN regcrm.stage_def s ON s.stage = v.stage
 		LEFT JOIN regcrm.manager m ON m.account_id = v.account_id AND m.id = v.manager_id
-		LEFT JOIN regcrm.regulation g ON g.code = a.regulation;
+		LEFT JOIN regcrm.regulation g ON g.code = a.regulation
+		LEFT JOIN regcrm.pipeline p ON p.account_id = v.account_id AND p.id = v.pipeline_id
+		LEFT JOIN regcrm.stage_def f ON f.stage = v.came_from
+		LEFT JOIN regcrm.stage_def t ON t.stage = v.left_for;
 
 	-- The deals created on a day, and how far they have come.
 	CREATE OR REPLACE VIEW regcrm.funnel_daily WITH (security_invoker = true) AS
@@ -851,15 +1078,24 @@ BEGIN
 			k.next_task_at,
 			d.created_at,
 			e.at AS entered_at,
-			a.as_of - e.at AS dwell
+			a.as_of - e.at AS dwell,
+			p.name AS pipeline_name,
+			s.position AS stage_position,
+			o.rules AS broken_rules,
+			k.overdue_tasks,
+			CASE WHEN isfinite(a.as_of) THEN round(extract(epoch FROM a.as_of - e.at) / 3600, 2) END AS dwell_hours,
+			CASE WHEN isfinite(n.due_at) THEN round(extract(epoch FROM n.due_at - a.as_of) / 60, 1) END AS minutes_left,
+			(e.at AT TIME ZONE a.time_zone)::date AS entered_day
 		FROM regcrm.deal d
 		JOIN regcrm.account_now a ON a.account_id = d.account_id
 		LEFT JOIN regcrm.stage_def s ON s.stage = d.stage::text
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
+		LEFT JOIN regcrm.pipeline p ON p.account_id = d.account_id AND p.id = d.pipeline_id
 		CROSS JOIN LATERAL (
 			SELECT count(*) AS violations,
 				count(*) FILTER (WHERE v.severity = 'critical') AS critical,
-				string_agg(COALESCE(r.title, v.rule), '; ' ORDER BY v.breached_at, v.rule) AS missing
+				string_agg(COALESCE(r.title, v.rule), '; ' ORDER BY v.breached_at, v.rule) AS missing,
+				string_agg(v.rule, ', ' ORDER BY v.breached_at, v.rule) AS rules
 			FROM regcrm.violation v
 			LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = v.rule AND r.valid @> v.arose_at
 			WHERE v.account_id = d.account_id AND v.deal_id = d.id
@@ -873,7 +1109,7 @@ BEGIN
 			LEFT JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = w.rule AND r.valid @> w.arose_at
 			WHERE w.account_id = d.account_id AND w.deal_id = d.id AND w.state IN ('pending', 'warned')) AS n
 		CROSS JOIN LATERAL (
-			SELECT count(*) AS open_tasks, min(t.due_at) AS next_task_at
+			SELECT count(*) AS open_tasks, min(t.due_at) AS next_task_at, count(*) FILTER (WHERE t.due_at < a.as_of) AS overdue_tasks
 			FROM regcrm.task t
 			WHERE t.account_id = d.account_id AND t.deal_id = d.id AND t.completed_at IS NULL AND t.deleted_at IS NULL) AS k
 		CROSS JOIN LATERAL (
@@ -933,7 +1169,10 @@ BEGIN
 			r.action,
 			r.basis,
 			lower(r.valid) AS valid_from,
-			upper(r.valid) AS valid_until
+			upper(r.valid) AS valid_until,
+			regcrm.label('form', r.form) AS form_name,
+			regcrm.label('clock', r.clock) AS clock_name,
+			array_position('{critical,major,minor,info}', r.severity) AS severity_rank
 		FROM regcrm.rule r
 		LEFT JOIN regcrm.stage_def s ON s.stage = r.stage::text
 		WHERE r.enabled AND r.valid @> now();
@@ -995,6 +1234,10 @@ BEGIN
 			LEFT JOIN pg_stat_activity p ON p.datname = current_database() AND p.backend_type LIKE 'regcrm %'
 			GROUP BY s.sees_all) AS w;
 
+	PERFORM regcrm.setup_question_views();
+	PERFORM regcrm.setup_story_view();
+	PERFORM regcrm.setup_dictionary_view();
+
 	FOR v IN
 		SELECT c.oid, c.relname, m.meaning
 		FROM (VALUES
@@ -1017,7 +1260,29 @@ BEGIN
 			('upcoming_deadlines', 'Duties that are running, with their due moments. Filter periods by due_at.'),
 			('regulation_text', 'The rules in force now, readable.'),
 			('regulation_moves', 'The legal moves between stages in force now.'),
-			('sync_status', 'How each account stands: up to when it is known, what failed last, what lies in quarantine, whether the workers run.')
+			('sync_status', 'How each account stands: up to when it is known, what failed last, what lies in quarantine, whether the workers run.'),
+			('mart_dirty_days', 'Days whose sums in mart_duty do not hold, since their duties or breaches were written to. Other views stand on it.'),
+			('duty_counts_live', 'The view duty_counts without the mart: counted from deadline and violation. Slower; to compare.'),
+			('account_weeks', 'The weeks of each account''s life in its own time zone, from its first deal to what is known. Other views stand on it.'),
+			('manager_weekly', 'A manager, a week: what became of the duties that arose in it, beside the week before. Who broke how much, and is it getting better. Filter periods by week.'),
+			('violations_weekly', 'A manager, a rule, a week: violations that happened in it, beside the week before. Who broke what. Rows of a manager null are robots failures. Filter periods by week.'),
+			('deal_closing', 'How each deal stands, and when its present stage closed it. Other views stand on it.'),
+			('rule_deals', 'A deal and a rule that bound it while it was open: kept or broken, and how the deal ended. What rule_cost() counts. Filter periods by created_at.'),
+			('response_daily', 'A manager, a day of arrival: how fast the deals that came were first touched. Filter periods by day.'),
+			('stage_norms', 'An open stage: how long deals usually stay there (visits begun in the last 90 days), and how long those stand that are there now.'),
+			('stuck_deals', 'Open deals that stand too long: longer than nine of ten visits to their stage did, or longer than the regulation allows.'),
+			('deals_without_task', 'Open deals that have no open task now. A report of facts: whether the regulation asks for one there, is_violation tells.'),
+			('deal_touches', 'A deal: how many touches before the client was reached, and before it was closed. Filter periods by created_at.'),
+			('due_soon', 'Running duties that fall due within two hours of what is known, or have and wait for data.'),
+			('lost_deals', 'A deals closing as lost: reason, and whether it was given. Closings taken back within undo_window are left out. Filter periods by lost_at.'),
+			('loss_reasons_daily', 'A day, a stage, a reason: deals lost. Filter periods by day.'),
+			('stage_returns', 'A deals return to a stage that it had left: ping-pong. Slips are left out. Filter periods by at.'),
+			('task_pushes', 'Changes of tasks due dates, as amoCRM told of them. Filter periods by at.'),
+			('tasks_closed', 'Tasks that people closed, with the batch they were closed in. Other views stand on it. Filter periods by day.'),
+			('task_batches', 'Batches of five tasks or more that were closed in one go: no more than two minutes from one to the next. Filter periods by day.'),
+			('tidy_up_daily', 'A manager, a day: tasks closed, in batches too, and due dates moved. Filter periods by day.'),
+			('deal_timeline', 'Everything known of a deal, and its violations in their places. Give account_id and deal_id; order by at, place. deal_story() does both.'),
+			('data_dictionary', 'What every object and column of regcrm means: its comments.')
 			) AS m(name, meaning)
 		JOIN pg_class c ON c.relname = m.name AND c.relnamespace = 'regcrm'::regnamespace
 	LOOP
