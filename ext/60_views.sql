@@ -985,13 +985,54 @@ BEGIN
 		JOIN regcrm.stage_def s ON s.stage = f.stage::text
 		LEFT JOIN regcrm.pipeline p ON p.account_id = d.account_id AND p.id = f.pipeline_id;
 
+	-- All deals in one pass over the moves; what a visit and a slip are is as in
+	-- stage_dwell.  Moves to one stage in a row (run) end where the next run begins.
 	CREATE OR REPLACE VIEW regcrm.funnel WITH (security_invoker = true) AS
+		WITH moved AS (
+			SELECT e.account_id, e.deal_id, e.at, e.to_stage::text AS stage, e.from_stage::text AS from_stage,
+				lag(e.to_stage::text) OVER w AS before,
+				lag(e.at) OVER w IS NULL AS is_first,
+				e.id, COALESCE(e.source_id, '') AS source_id
+			FROM regcrm.event e
+			WHERE e.kind = 'stage' AND e.deal_id IS NOT NULL
+			WINDOW w AS (PARTITION BY e.account_id, e.deal_id ORDER BY e.at, COALESCE(e.source_id, ''), e.id)),
+		run AS (
+			SELECT m.*, count(*) FILTER (WHERE m.is_first OR m.stage IS DISTINCT FROM m.before)
+				OVER (PARTITION BY m.account_id, m.deal_id ORDER BY m.at, m.source_id, m.id) AS run
+			FROM moved m),
+		visit AS (
+			SELECT r.account_id, r.deal_id, r.stage, r.at, COALESCE(r.from_stage, r.before) AS came_from,
+				min(r.at) OVER w AS left_at, min(r.stage) OVER w AS left_for
+			FROM run r
+			WINDOW w AS (PARTITION BY r.account_id, r.deal_id ORDER BY r.run GROUPS BETWEEN 1 FOLLOWING AND 1 FOLLOWING)),
+		reached AS (
+			SELECT v.account_id, v.deal_id, v.stage
+			FROM visit v
+			JOIN regcrm.account a ON a.id = v.account_id
+			LEFT JOIN regcrm.regulation g ON g.code = a.regulation
+			WHERE v.came_from IS DISTINCT FROM v.stage
+				AND NOT COALESCE(v.left_for = v.came_from AND v.left_at <= v.at + g.undo_window, false)
+			UNION
+			-- where the deal began
+			SELECT d.account_id, d.id, CASE WHEN m.deal_id IS NULL THEN d.stage::text ELSE m.from_stage END
+			FROM regcrm.deal d
+			LEFT JOIN moved m ON m.account_id = d.account_id AND m.deal_id = d.id AND m.is_first
+			WHERE m.deal_id IS NULL OR m.at > d.created_at),
+		cohort AS (
+			SELECT d.account_id, d.pipeline_id, d.stage::text AS stage, n.outcome, r.visited
+			FROM (
+				SELECT r.account_id, r.deal_id, array_agg(r.stage) AS visited
+				FROM reached r
+				JOIN regcrm.stage_def s ON s.stage = r.stage
+				GROUP BY r.account_id, r.deal_id) AS r
+			JOIN regcrm.deal d ON d.account_id = r.account_id AND d.id = r.deal_id AND NOT d.is_deleted
+			LEFT JOIN regcrm.stage_def n ON n.stage = d.stage::text)
 		SELECT f.account_id,
 			f.pipeline_id,
-			f.pipeline_name,
-			f.stage,
-			f.stage_name,
-			f.stage_position,
+			p.name AS pipeline_name,
+			s.stage,
+			s.name AS stage_name,
+			s.position AS stage_position,
 			f.deals,
 			f.reached,
 			round(100.0 * f.reached / f.deals, 1) AS reached_share,
@@ -999,18 +1040,16 @@ BEGIN
 			f.won_after,
 			round(100.0 * f.won_after / NULLIF(f.reached, 0), 1) AS won_share
 		FROM (
-			SELECT k.account_id,
-				k.pipeline_id,
-				k.pipeline_name,
-				k.stage,
-				k.stage_name,
-				k.stage_position,
-				sum(k.deals)::bigint AS deals,
-				sum(k.reached)::bigint AS reached,
-				sum(k.now_here)::bigint AS now_here,
-				sum(k.won_after)::bigint AS won_after
-			FROM regcrm.funnel_daily k
-			GROUP BY k.account_id, k.pipeline_id, k.pipeline_name, k.stage, k.stage_name, k.stage_position) AS f;
+			SELECT c.account_id, c.pipeline_id, s.stage,
+				count(*) AS deals,
+				count(*) FILTER (WHERE s.stage = ANY (c.visited)) AS reached,
+				count(*) FILTER (WHERE s.stage = c.stage) AS now_here,
+				count(*) FILTER (WHERE s.stage = ANY (c.visited) AND c.outcome = 'won') AS won_after
+			FROM cohort c
+			CROSS JOIN regcrm.stage_def s
+			GROUP BY c.account_id, c.pipeline_id, s.stage) AS f
+		JOIN regcrm.stage_def s ON s.stage = f.stage
+		LEFT JOIN regcrm.pipeline p ON p.account_id = f.account_id AND p.id = f.pipeline_id;
 
 	CREATE OR REPLACE VIEW regcrm.upcoming_deadlines WITH (security_invoker = true) AS
 		SELECT d.account_id,

@@ -30,7 +30,7 @@ BEGIN
 		FROM regcrm.account_now a
 		CROSS JOIN LATERAL (SELECT min(l.created_at) AS at FROM regcrm.deal l WHERE l.account_id = a.account_id) AS first
 		CROSS JOIN LATERAL generate_series(
-			date_trunc('week', greatest(first.at AT TIME ZONE a.time_zone, timestamp '1970-01-01')),
+			date_trunc('week', greatest(first.at AT TIME ZONE a.time_zone, a.calendar_from AT TIME ZONE a.time_zone)),
 			COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone,
 			interval '7 days') AS w(week)
 		WHERE first.at IS NOT NULL;
@@ -668,8 +668,8 @@ BEGIN
 		LEFT JOIN regcrm.manager m ON m.account_id = k.account_id AND m.id = k.manager_id;
 
 	CREATE OR REPLACE VIEW regcrm.tidy_up_daily WITH (security_invoker = true) AS
-		SELECT d.account_id,
-			d.day,
+		SELECT k.account_id,
+			k.day,
 			k.manager_id,
 			m.name AS manager_name,
 			k.completed,
@@ -680,9 +680,10 @@ BEGIN
 			k.pushed,
 			k.pushed_overdue,
 			k.pushed_days
-		FROM regcrm.account_days d
-		CROSS JOIN LATERAL (
-			SELECT u.manager_id,
+		FROM (
+			SELECT u.account_id,
+				u.day,
+				u.manager_id,
 				count(*) FILTER (WHERE NOT u.is_push) AS completed,
 				count(*) FILTER (WHERE NOT u.is_push AND u.is_overdue) AS completed_late,
 				count(*) FILTER (WHERE u.batch_tasks >= 5) AS in_batches,
@@ -692,16 +693,18 @@ BEGIN
 				count(*) FILTER (WHERE u.is_push AND u.is_overdue) AS pushed_overdue,
 				COALESCE(sum(u.pushed_days), 0) AS pushed_days
 			FROM (
-				SELECT c.manager_id, false AS is_push, c.is_overdue, c.batch_tasks, c.batch_began_at AS at, NULL::numeric AS pushed_days
+				SELECT c.account_id, c.day, c.manager_id, false AS is_push, c.is_overdue, c.batch_tasks, c.batch_began_at AS at, NULL::numeric AS pushed_days
 				FROM regcrm.tasks_closed c
-				WHERE c.account_id = d.account_id AND c.day = d.day
 				UNION ALL
-				SELECT p.actor_id, true, p.was_overdue, NULL, p.at, p.pushed_days
-				FROM regcrm.task_pushes p
-				WHERE p.account_id = d.account_id AND p.at >= d.starts_at AND p.at < d.ends_at AND p.is_later AND p.actor_id IS NOT NULL) AS u
-			GROUP BY u.manager_id
-			OFFSET 0) AS k
-		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = k.manager_id;
+				SELECT d.account_id, d.day, o.actor_id, true, o.was_overdue, NULL, o.at, o.pushed_days
+				FROM regcrm.account_days d
+				CROSS JOIN LATERAL (
+					SELECT p.actor_id, p.was_overdue, p.at, p.pushed_days
+					FROM regcrm.task_pushes p
+					WHERE p.account_id = d.account_id AND p.at >= d.starts_at AND p.at < d.ends_at AND p.is_later AND p.actor_id IS NOT NULL
+					OFFSET 0) AS o) AS u
+			GROUP BY u.account_id, u.day, u.manager_id) AS k
+		LEFT JOIN regcrm.manager m ON m.account_id = k.account_id AND m.id = k.manager_id;
 END
 $setup$;
 REVOKE EXECUTE ON FUNCTION regcrm.setup_question_views() FROM PUBLIC;

@@ -193,6 +193,29 @@ CREATE FUNCTION regcrm.deal_story(account_id bigint, deal_id bigint) RETURNS SET
 COMMENT ON FUNCTION regcrm.deal_story(bigint, bigint) IS
 	'All that is known of a deal in order of time, with the violations in their places. Arguments: account, deal. Reads with the rights of the caller; no row for a deal that is not there.';
 
+-- As functions of their arguments alone, so that a period is a range of an index.
+CREATE FUNCTION regcrm.period_begins(account_id bigint, since date, days integer) RETURNS timestamptz
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT COALESCE($2, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date - ($3 - 1))::timestamp AT TIME ZONE a.time_zone
+	FROM regcrm.account_now a
+	WHERE a.account_id = $1
+	$$;
+COMMENT ON FUNCTION regcrm.period_begins(bigint, date, integer) IS
+	'When a day begins in an account''s time zone. Arguments: account, the day (null = the first of so many days up to what is known), how many days that are.';
+
+CREATE FUNCTION regcrm.period_ends(account_id bigint, until date) RETURNS timestamptz
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT (COALESCE($2, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date) + 1)::timestamp AT TIME ZONE a.time_zone
+	FROM regcrm.account_now a
+	WHERE a.account_id = $1
+	$$;
+COMMENT ON FUNCTION regcrm.period_ends(bigint, date) IS
+	'When a day ends (the next one begins) in an account''s time zone. Arguments: account, the day (null = the last one of which something is known).';
+
 CREATE TYPE regcrm.rule_price AS (
 	rule text,
 	title text,
@@ -261,11 +284,10 @@ CREATE FUNCTION regcrm.rule_cost(account_id bigint DEFAULT NULL, since date DEFA
 			count(*) FILTER (WHERE NOT r.is_broken AND r.deal_outcome = 'lost') AS kept_lost,
 			count(*) FILTER (WHERE NOT r.is_broken AND r.deal_outcome <> 'open') AS kept_closed,
 			sum(r.price) FILTER (WHERE r.is_broken AND r.deal_outcome = 'lost') AS price_lost
-		FROM regcrm.account_now a
-		JOIN regcrm.rule_deals r ON r.account_id = a.account_id
-		WHERE a.account_id = COALESCE($1, regcrm.current_account())
-			AND r.created_at >= COALESCE($2, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date - 89)::timestamp AT TIME ZONE a.time_zone
-			AND r.created_at < (COALESCE($3, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date) + 1)::timestamp AT TIME ZONE a.time_zone
+		FROM regcrm.rule_deals r
+		WHERE r.account_id = COALESCE($1, regcrm.current_account())
+			AND r.created_at >= regcrm.period_begins(COALESCE($1, regcrm.current_account()), $2, 90)
+			AND r.created_at < regcrm.period_ends(COALESCE($1, regcrm.current_account()), $3)
 		GROUP BY r.rule, r.title, r.severity, r.duty_of) AS k
 	CROSS JOIN LATERAL (
 		SELECT 100.0 * k.broken_lost / NULLIF(k.broken_lost + k.broken_won, 0) AS broken,
@@ -317,11 +339,10 @@ CREATE FUNCTION regcrm.response_time(account_id bigint DEFAULT NULL, since date 
 		count(*) FILTER (WHERE f.is_within_15),
 		count(f.is_within_15),
 		round(100.0 * count(*) FILTER (WHERE f.is_within_15) / NULLIF(count(f.is_within_15), 0), 1)
-	FROM regcrm.account_now a
-	JOIN regcrm.first_response f ON f.account_id = a.account_id
-	WHERE a.account_id = COALESCE($1, regcrm.current_account())
-		AND f.created_at >= COALESCE($2, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date - 29)::timestamp AT TIME ZONE a.time_zone
-		AND f.created_at < (COALESCE($3, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date) + 1)::timestamp AT TIME ZONE a.time_zone
+	FROM regcrm.first_response f
+	WHERE f.account_id = COALESCE($1, regcrm.current_account())
+		AND f.created_at >= regcrm.period_begins(COALESCE($1, regcrm.current_account()), $2, 30)
+		AND f.created_at < regcrm.period_ends(COALESCE($1, regcrm.current_account()), $3)
 	GROUP BY GROUPING SETS ((f.manager_id, f.manager_name), ())
 	ORDER BY grouping(f.manager_id) DESC, 7 DESC NULLS FIRST, 2
 	$$;
@@ -343,11 +364,10 @@ CREATE FUNCTION regcrm.response_by_hour(account_id bigint DEFAULT NULL, since da
 		count(*) FILTER (WHERE f.is_within_15),
 		count(f.is_within_15),
 		round(100.0 * count(*) FILTER (WHERE f.is_within_15) / NULLIF(count(f.is_within_15), 0), 1)
-	FROM regcrm.account_now a
-	JOIN regcrm.first_response f ON f.account_id = a.account_id
-	WHERE a.account_id = COALESCE($1, regcrm.current_account())
-		AND f.created_at >= COALESCE($2, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date - 29)::timestamp AT TIME ZONE a.time_zone
-		AND f.created_at < (COALESCE($3, (COALESCE(a.as_of, now()) AT TIME ZONE a.time_zone)::date) + 1)::timestamp AT TIME ZONE a.time_zone
+	FROM regcrm.first_response f
+	WHERE f.account_id = COALESCE($1, regcrm.current_account())
+		AND f.created_at >= regcrm.period_begins(COALESCE($1, regcrm.current_account()), $2, 30)
+		AND f.created_at < regcrm.period_ends(COALESCE($1, regcrm.current_account()), $3)
 	GROUP BY f.arrived_hour
 	ORDER BY f.arrived_hour
 	$$;
