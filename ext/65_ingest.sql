@@ -584,12 +584,22 @@ begin
 	for q in
 		select q.id, q.entity, q.page, q.body from regcrm.quarantine q
 		where q.account_id = $1 and q.resolved_at is null
-			and q.entity in ('account', 'users', 'pipelines', 'loss_reasons', 'custom_fields', 'leads', 'contacts', 'tasks', 'notes', 'events')
+			and q.entity in ('account', 'users', 'pipelines', 'loss_reasons', 'custom_fields', 'leads', 'contacts', 'tasks', 'notes', 'events', 'webhook')
 		order by q.id
 	loop
 		page := coalesce(q.page, regcrm.readable_json(q.body));
 		outcome := null;
-		if page is not null then
+		if q.entity = 'webhook' and q.body is not null then
+			begin
+				outcome := regcrm.ingest_webhook($1, convert_from(q.body, 'UTF8'));
+				if outcome.quarantined > 0 then
+					raise sqlstate 'RGCRM';
+				end if;
+			exception
+				when sqlstate 'RGCRM' or data_exception then
+					outcome := null;
+			end;
+		elsif page is not null and q.entity <> 'webhook' then
 			begin
 				outcome := regcrm.ingest($1, q.entity, page);
 				-- what is still unreadable stays as the row that it is

@@ -37,6 +37,7 @@ BEGIN
 
 	PERFORM regcrm.setup_regulation();
 	PERFORM regcrm.setup_mapping();
+	PERFORM regcrm.setup_webhook();
 	PERFORM regcrm.setup_findings();
 	PERFORM regcrm.attach_columns();
 	PERFORM regcrm.setup_triggers();

@@ -153,7 +153,8 @@ step_due(void *arg)
 	values[0] = Int32GetDatum(regcrm_sync_interval);
 	values[1] = CStringGetTextDatum(PASS_ENTITY);
 	n = work_execute("SELECT a.id, GREATEST(0, COALESCE(EXTRACT(epoch FROM"
-					 "  COALESCE(s.next_try_at, s.updated_at + make_interval(secs => $1))"
+					 "  COALESCE(s.next_try_at,"
+					 "   LEAST(s.updated_at + make_interval(secs => $1), regcrm.webhook_due(a.id)))"
 					 "  - clock_timestamp())::float8, 0)) AS wait"
 					 " FROM regcrm.account a LEFT JOIN regcrm.sync_state s"
 					 "  ON s.account_id = a.id AND s.entity = $2"

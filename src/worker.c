@@ -758,8 +758,8 @@ regcrm_worker_main(Datum main_arg)
  * Process ids of the workers of a kind in this database.  As the owner of the
  * secrets, since others may not see what a backend is.
  */
-static int
-find_workers(const char *kind, int *pids, int most)
+int
+worker_find(const char *kind, int *pids, int most)
 {
 	const Oid	types[] = {TEXTOID};
 	Datum		values[1];
@@ -788,15 +788,23 @@ worker_is_running(const char *kind)
 {
 	int			pid;
 
-	return find_workers(kind, &pid, 1) > 0;
+	return worker_find(kind, &pid, 1) > 0;
 }
 
 void
 worker_wake(const char *kind)
 {
 	int			pids[8];
-	int			n = find_workers(kind, pids, lengthof(pids));
 
+	worker_nudge(pids, worker_find(kind, pids, lengthof(pids)));
+}
+
+/*
+ * Sets the latches of processes that are still there.  Raises no error.
+ */
+void
+worker_nudge(const int *pids, int n)
+{
 	for (int i = 0; i < n; i++)
 	{
 		PGPROC	   *proc = BackendPidGetProc(pids[i]);
@@ -964,7 +972,7 @@ regcrm_stop_workers(PG_FUNCTION_ARGS)
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
 		{
 			int			pids[8];
-			int			n = find_workers(kind_names[kind], pids, lengthof(pids));
+			int			n = worker_find(kind_names[kind], pids, lengthof(pids));
 
 			for (int i = 0; i < n; i++)
 				kill(pids[i], SIGUSR2);

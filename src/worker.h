@@ -21,4 +21,11 @@ extern void worker_init(void);
 extern bool worker_is_running(const char *kind);
 extern void worker_wake(const char *kind);
 
+/*
+ * The same in two steps, for who must find them before and may not fail
+ * afterwards: their process ids, and the nudge.
+ */
+extern int	worker_find(const char *kind, int *pids, int most);
+extern void worker_nudge(const int *pids, int n);
+
 #endif							/* REGCRM_WORKER_H */
