@@ -67,6 +67,7 @@ typedef struct Pace
 typedef struct PaceTable
 {
 	slock_t		mutex;			/* for all below */
+	int64		made_at;		/* what was asked before is not known here */
 	Pace		paces[PACE_SLOTS];
 } PaceTable;
 
@@ -119,6 +120,7 @@ amo_shmem_init(void)
 	if (!found)
 	{
 		memset(shared_paces, 0, sizeof(PaceTable));
+		shared_paces->made_at = monotonic_ms();
 		SpinLockInit(&shared_paces->mutex);
 	}
 }
@@ -179,6 +181,9 @@ pace_reserve(uint64 key, int *place)
 	before = pace->ends[(pace->next + PACE_RING - rate) % PACE_RING];
 	if (before != 0)
 		start = Max(start, before + PACE_WINDOW_MS);
+	/* After a crash this memory is new, amoCRM's is not. */
+	if (table->made_at != 0)
+		start = Max(start, table->made_at + PACE_WINDOW_MS);
 	*place = pace->next;
 	pace->ends[pace->next] = start;
 	pace->next = (pace->next + 1) % PACE_RING;

@@ -99,6 +99,7 @@ struct HttpClient
 	size_t		max_length;
 	bool		too_large;
 	bool		no_memory;
+	bool		headers_whole;	/* the empty line behind them has come */
 	size_t		header_length;
 	char		date[HTTP_MAX_FIELD];
 	char		retry_after[HTTP_MAX_FIELD];
@@ -448,7 +449,7 @@ http_prepare(HttpClient *client, const HttpRequest *request)
 	curl_slist_free_all(client->headers);
 	client->headers = NULL;
 	client->length = 0;
-	client->too_large = client->no_memory = false;
+	client->too_large = client->no_memory = client->headers_whole = false;
 	client->header_length = 0;
 	client->error[0] = '\0';
 	client->date[0] = client->retry_after[0] = client->content_type[0] = '\0';
@@ -674,6 +675,18 @@ http_fill_answer(HttpClient *client, CURLcode code, HttpAnswer *answer)
 	(void) curl_easy_getinfo(client->easy, CURLINFO_STARTTRANSFER_TIME, &began);
 	answer->status = (int) status;
 
+	/*
+	 * A connection that ends within the headers is the end of an answer
+	 * without a body to libcurl, which here would say: there is nothing.
+	 */
+	if (code == CURLE_OK && !client->headers_whole)
+	{
+		answer->outcome = HTTP_CUT;
+		strlcpy(answer->failure, "the connection ended within the headers of the answer",
+				sizeof(answer->failure));
+		return;
+	}
+
 	if (code == CURLE_OK)
 	{
 		answer->outcome = HTTP_ANSWERED;
@@ -848,6 +861,8 @@ http_on_header(char *data, size_t size, size_t count, void *arg)
 	client->header_length += n;
 	if (client->header_length > HTTP_MAX_HEADER)
 		return 0;
+	/* Of an interim answer (100) too; then those of the real one follow. */
+	client->headers_whole = n > 0 && (data[0] == '\r' || data[0] == '\n');
 	keep_field(data, n, "date:", client->date);
 	keep_field(data, n, "retry-after:", client->retry_after);
 	return n;

@@ -343,8 +343,18 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 		amo_get(pass->api, pass->tokens.access, path, answer);
 		switch (answer->verdict)
 		{
-			case AMO_PAGE:
 			case AMO_EMPTY:
+
+				/*
+				 * 204 says that there is nothing.  200 with no body says so
+				 * only when it says it again: more often an answer got lost.
+				 */
+				if (answer->status == 200 && again)
+					break;
+				pass->trouble = TROUBLE_NONE;
+				return true;
+
+			case AMO_PAGE:
 				pass->trouble = TROUBLE_NONE;
 				return true;
 

@@ -6,6 +6,8 @@ Answers come from a `Shown`; the Date header is the simulated now.
 import asyncio
 import json
 import re
+import socket
+import struct
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, deque
@@ -16,6 +18,7 @@ from aiohttp import web
 
 import render
 import school
+from live import Live
 from world import Shown, Thing, World
 
 NGINX = ("<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n"
@@ -23,7 +26,10 @@ NGINX = ("<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}
 HTML_429, HTML_403, HTML_504 = map(NGINX.format, ("429 Too Many Requests", "403 Forbidden", "504 Gateway Time-out"))
 HTML_PAGE = "<!doctype html><html><head><title>amoCRM</title></head><body>Аккаунт заблокирован</body></html>"
 
-FAULTS = ("429", "403", "500", "504", "html", "204", "empty", "cut", "reset", "garbage", "delay")
+#: the second row: what a fault does before or to an answer that is otherwise made as always
+FAULTS = ("429", "402", "403", "403json", "500", "504", "html", "204", "empty", "garbage",
+          "cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew")
+AFTERWARDS = ("cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew")
 
 
 SINGULAR = {plural: singular for singular, plural in render.PLURAL.items()}
@@ -65,6 +71,9 @@ class Tokens:
         self.access.add(access)
         self.refresh.add(refresh)
         return access, refresh
+
+    def expire(self) -> None:
+        self.access = {token for token in self.access if not token.startswith("eyJ0eXAi")}
 
     def exchange(self, body: dict) -> Optional[tuple[str, str]]:
         self.exchanges += 1
@@ -179,6 +188,8 @@ class Api:
         self.allowed: deque = deque()
         self.faults: list[dict] = []
         self.lag = {"event": 0, "note": 0}          # seconds by which a list is behind
+        self.live = Live(self.shown)
+        self.running: Optional[asyncio.Task] = None
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self.gatekeeper], client_max_size=1 << 20)
@@ -199,6 +210,8 @@ class Api:
             web.get(api + "/leads", self.leads), web.get(api + "/leads/{id:\\d+}", self.lead),
             web.get(api + "/contacts", self.contacts), web.get(api + "/contacts/{id:\\d+}", self.contact),
             web.get(api + "/companies", self.nothing), web.post(api + "/calls", self.nothing),
+            web.post(api + "/leads/notes", self.add_notes), web.post(api + "/leads/{of:\\d+}/notes", self.add_notes),
+            web.post(api + "/tasks", self.add_tasks), web.patch(api + "/leads/{id:\\d+}", self.change_lead),
             web.get(api + "/tasks", self.tasks), web.get(api + "/tasks/{id:\\d+}", self.task),
             web.get(api + "/events/types", self.event_types),
             web.get(api + "/events", self.events), web.get(api + "/events/{id}", self.event),
@@ -207,7 +220,8 @@ class Api:
             web.get("/_sim/stats", self.sim_stats), web.post("/_sim/advance", self.sim_advance),
             web.get("/_sim/faults", self.sim_faults), web.post("/_sim/faults", self.sim_set_faults),
             web.delete("/_sim/faults", self.sim_clear_faults), web.post("/_sim/expire", self.sim_expire),
-            web.post("/_sim/lag", self.sim_lag),
+            web.post("/_sim/lag", self.sim_lag), web.post("/_sim/act", self.sim_act), web.post("/_sim/run", self.sim_run),
+            web.get("/_sim/leads", self.sim_leads), web.post("/_sim/token", self.sim_token),
         ])
         return app
 
@@ -220,7 +234,7 @@ class Api:
         else:
             self.statistics.arrive(request.path)
             response = await self._guarded(request, handler)
-        response.headers["Date"] = formatdate(self.shown.now, usegmt=True)
+        response.headers["Date"] = formatdate(self.shown.now + request.get("skew", 0), usegmt=True)
         response.headers["Server"] = "nginx"
         return response
 
@@ -228,15 +242,27 @@ class Api:
         if not self._within_rate():
             self.statistics.refused += 1
             return html(429, HTML_429)
-        fault = self._fault(request.path)
-        if fault and fault["kind"] == "delay":
+        fault = self._fault(request)
+        kind = fault["kind"] if fault else None
+        if kind == "delay":
             await asyncio.sleep(fault["seconds"])
-        elif fault and fault["kind"] not in ("cut", "reset"):
-            return {"429": lambda: html(429, HTML_429), "403": lambda: html(403, HTML_403), "500": lambda: html(500, ""),
-                    "504": lambda: html(504, HTML_504), "html": lambda: html(200, HTML_PAGE), "204": empty,
-                    "empty": lambda: web.Response(content_type="application/hal+json", body=b""),
-                    "garbage": lambda: web.Response(content_type="application/hal+json", body=b'{"_page":1,"\xff\xfe\x00":'),
-                    }[fault["kind"]]()
+        elif kind == "expire":
+            self.tokens.expire()
+        elif kind == "revoke":
+            self.tokens.access.clear()
+        elif kind == "skew":
+            request["skew"] = int(fault["seconds"])
+        if kind and kind not in AFTERWARDS:
+            answer = {"429": lambda: html(429, HTML_429), "403": lambda: html(403, HTML_403), "500": lambda: html(500, ""),
+                      "402": lambda: problem(402, "Payment Required", "Аккаунт не оплачен"),
+                      "403json": lambda: problem(403, "Forbidden", "Нет прав"),
+                      "504": lambda: html(504, HTML_504), "html": lambda: html(200, HTML_PAGE), "204": empty,
+                      "empty": lambda: web.Response(content_type="application/hal+json", body=b""),
+                      "garbage": lambda: web.Response(content_type="application/hal+json", body=b'{"_page":1,"\xff\xfe\x00":'),
+                      }[kind]()
+            if fault["retry_after"] is not None:
+                answer.headers["Retry-After"] = str(fault["retry_after"])
+            return answer
         if request.path.startswith("/api/") and not self._known_token(request):
             return problem(401, "Unauthorized", "Неверный логин или пароль")
         try:
@@ -247,11 +273,40 @@ class Api:
             return problem(405, "Method Not Allowed", "Method not allowed")
         except ValueError as bad:
             return problem(400, "Bad Request", str(bad))
-        if fault and fault["kind"] == "cut":
+        if kind == "cut":
             response = web.Response(content_type="application/hal+json", body=response.body[:len(response.body or b"") // 2])
-        elif fault and fault["kind"] == "reset":
+        elif kind == "reset":
             request.transport.abort()                   # done, but nobody will hear of it
+        elif kind in ("break", "drip"):
+            await self._by_hand(request, response, fault)
+        elif kind == "touch":
+            self.live.touch(request.path, response.body)
         return response
+
+    @staticmethod
+    async def _by_hand(request: web.Request, response: web.Response, fault: dict) -> None:
+        """Part of the answer, byte for byte, then the end of the connection."""
+        body = response.body or b""
+        head = (f"HTTP/1.1 {response.status} {response.reason}\r\nContent-Type: application/hal+json\r\n"
+                f"Content-Length: {len(body)}\r\n").encode()
+        whole = head + b"\r\n" + body
+        end = {"nothing": 0, "status": 6, "line": head.index(b"\r\n") + 2, "header": head.index(b"\r\n") + 10,
+               "headers": len(head), "blank": len(head) + 2, "first": len(head) + 3, "middle": len(head) + 2 + len(body) // 2,
+               "last": len(whole) - 1}[fault["at"]]
+        transport = request.transport
+        if fault["kind"] == "drip":
+            transport.write(head + b"\r\n")
+            for byte in body[:int(fault["bytes"])]:
+                if transport.is_closing():
+                    return
+                transport.write(bytes([byte]))
+                await asyncio.sleep(fault["seconds"])
+        elif end:
+            transport.write(whole[:end])
+            await asyncio.sleep(0.02)
+        if fault["how"] == "rst":
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
     def _within_rate(self) -> bool:
         now = time.monotonic()
@@ -262,15 +317,18 @@ class Api:
         self.allowed.append(now)
         return True
 
-    def _fault(self, path: str) -> Optional[dict]:
+    def _fault(self, request: web.Request) -> Optional[dict]:
         for fault in self.faults:
-            if fault["path"] in path:
-                if fault["skip"] > 0:
-                    fault["skip"] -= 1
-                    continue
-                fault["count"] -= 1
-                self.faults = [left for left in self.faults if left["count"] > 0]
-                return fault
+            if fault["path"] not in request.path_qs or fault["method"] not in ("", request.method):
+                continue
+            if fault["over_limit"] is not None and Query(request).number("limit", 50) <= fault["over_limit"]:
+                continue
+            if fault["skip"] > 0:
+                fault["skip"] -= 1
+                continue
+            fault["count"] -= 1
+            self.faults = [left for left in self.faults if left["count"] > 0]
+            return fault
         return None
 
     def _known_token(self, request: web.Request) -> bool:
@@ -377,7 +435,8 @@ class Api:
 
     async def tasks(self, request: web.Request) -> web.Response:
         query = Query(request)
-        rows = self._filtered(query, self.shown.lists["task"], {"responsible_user_id": "responsible"}, ("updated_at",))
+        rows = [task for task in self.shown.lists["task"] if not task.shown.get("gone")]
+        rows = self._filtered(query, rows, {"responsible_user_id": "responsible"}, ("updated_at",))
         if query.values("filter[is_completed]"):
             done = query.values("filter[is_completed]")[0] == "1"
             rows = [task for task in rows if task.shown["done"] == done]
@@ -395,7 +454,8 @@ class Api:
 
     async def task(self, request: web.Request) -> web.Response:
         task = self.shown.by_id["task"].get(int(request.match_info["id"]))
-        return hal(render.task(task)) if task else web.Response(content_type="application/hal+json", body=b"")
+        there = task and not task.shown.get("gone")
+        return hal(render.task(task)) if there else web.Response(content_type="application/hal+json", body=b"")
 
     async def notes(self, request: web.Request) -> web.Response:
         query = Query(request)
@@ -428,6 +488,39 @@ class Api:
     async def talk(self, request: web.Request) -> web.Response:
         talk = self.shown.by_id["talk"].get(int(request.match_info["id"]))
         return hal(render.talk(talk)) if talk else empty()
+
+    # -------------------------------------------------------------------------------- writing
+
+    async def add_notes(self, request: web.Request) -> web.Response:
+        rows = await request.json()
+        added = [self.live.add_note(self._lead_of(row.get("entity_id", request.match_info.get("of"))), row) for row in rows]
+        return hal({"_links": {}, "_embedded": {"notes": [
+            {"id": note.id, "entity_id": note.fixed["of"].id, "request_id": row.get("request_id", str(n))}
+            for n, (note, row) in enumerate(zip(added, rows))]}})
+
+    async def add_tasks(self, request: web.Request) -> web.Response:
+        rows = await request.json()
+        for row in rows:
+            if row.get("entity_type") != "leads" or not row.get("text") or not row.get("complete_till"):
+                raise ValueError("Request validation failed")
+        added = [self.live.add_task(self._lead_of(row["entity_id"]), row) for row in rows]
+        return hal({"_links": {}, "_embedded": {"tasks": [
+            {"id": task.id, "request_id": row.get("request_id", str(n))} for n, (task, row) in enumerate(zip(added, rows))]}})
+
+    async def change_lead(self, request: web.Request) -> web.Response:
+        lead = self._lead_of(request.match_info["id"])
+        asked = await request.json()
+        known = {(pipeline["id"], status["id"]) for pipeline in render.pipelines() for status in pipeline["_embedded"]["statuses"]}
+        if (asked.get("pipeline_id", lead.shown["pipeline"]), asked.get("status_id", lead.shown["status"])) not in known:
+            raise ValueError("Request validation failed")
+        self.live.change(lead, asked, 0)
+        return hal({"id": lead.id, "updated_at": lead.shown["updated_at"], "_links": {}})
+
+    def _lead_of(self, id_: Any) -> Thing:
+        lead = self.shown.by_id["lead"].get(int(id_ or 0))
+        if lead is None or lead.shown["deleted"]:
+            raise web.HTTPNotFound
+        return lead
 
     # -------------------------------------------------------------------------------- events
 
@@ -534,7 +627,10 @@ class Api:
             if fault.get("kind") not in FAULTS:
                 return web.json_response({"error": f"kind is one of {', '.join(FAULTS)}"}, status=400)
             self.faults.append({"kind": fault["kind"], "count": int(fault.get("count", 1)), "path": fault.get("path", ""),
-                                "skip": int(fault.get("skip", 0)), "seconds": float(fault.get("seconds", 1))})
+                                "skip": int(fault.get("skip", 0)), "seconds": float(fault.get("seconds", 1)),
+                                "method": fault.get("method", ""), "over_limit": fault.get("over_limit"),
+                                "retry_after": fault.get("retry_after"), "at": fault.get("at", "middle"),
+                                "how": fault.get("how", "fin"), "bytes": fault.get("bytes", 1 << 30)})
         return web.json_response(self.faults)
 
     async def sim_clear_faults(self, request: web.Request) -> web.Response:
@@ -550,8 +646,38 @@ class Api:
 
     async def sim_expire(self, request: web.Request) -> web.Response:
         """Access tokens issued by an exchange are worth nothing from now on."""
-        self.tokens.access = {token for token in self.tokens.access if not token.startswith("eyJ0eXAi")}
+        self.tokens.expire()
         return web.json_response({"access_tokens": len(self.tokens.access)})
+
+    async def sim_token(self, request: web.Request) -> web.Response:
+        """Another long-lived token is good from now on."""
+        self.tokens.access.add(Query(request).items["token"])
+        return web.json_response({"access_tokens": len(self.tokens.access)})
+
+    async def sim_act(self, request: web.Request) -> web.Response:
+        """Somebody does something, now: {"lead": id, "status": …, "pipeline": …, "by": user} moves a lead."""
+        asked = await request.json()
+        lead = self.shown.by_id["lead"][int(asked["lead"])]
+        self.live.change(lead, {"status_id": asked["status"], "pipeline_id": asked.get("pipeline", lead.shown["pipeline"])},
+                         int(asked.get("by", school.MANAGERS[0].id)))
+        return web.json_response({"now": self.shown.now})
+
+    async def sim_run(self, request: web.Request) -> web.Response:
+        """From now on time passes by itself."""
+        if self.running is None:
+            self.running = asyncio.create_task(self._pass_time())
+        return web.json_response({"now": self.shown.now})
+
+    async def _pass_time(self) -> None:
+        begin, at = time.monotonic(), self.shown.now
+        while True:
+            self.shown.advance(max(self.shown.now, at + int(time.monotonic() - begin)))
+            await asyncio.sleep(0.05)
+
+    async def sim_leads(self, request: web.Request) -> web.Response:
+        """What is shown of leads: id, pipeline, status."""
+        return web.json_response([{"id": lead.id, "pipeline": lead.shown["pipeline"], "status": lead.shown["status"]}
+                                  for lead in self.shown.lists["lead"] if not lead.shown["deleted"]])
 
 
 def _at(event: Thing) -> int:

@@ -8,6 +8,7 @@ import breaks_late
 import breaks_miss
 import breaks_new
 import honest
+import checklist
 import school
 from catalogue import EDGE, HONEST, STORIES, Story, begin
 from deal import Deal
@@ -65,7 +66,7 @@ def manager_for(rng: Random, story: Story) -> school.User:
     return rng.choices(school.MANAGERS, weights)[0]
 
 
-def history(seed: int, start: int, days: int, deals: int) -> World:
+def history(seed: int, start: int, days: int, deals: int, whole_checklist: bool = False) -> World:
     """`start` is a local midnight; the simulated now is ten minutes before the last midnight."""
     end = start + days * DAY - 600
     world = World(seed, start, end, end + 7 * DAY)
@@ -78,5 +79,7 @@ def history(seed: int, start: int, days: int, deals: int) -> World:
             begin(story, deal)
         except Exception as failure:
             raise RuntimeError(f"story {story.name}, deal {number}, seed {seed}") from failure
+    if whole_checklist:
+        checklist.tell(world, start)
     world.finish()
     return world

@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=7, help="requests a second, 0: no limit")
     parser.add_argument("--events-limit", type=int, default=100, help="most events on a page")
     parser.add_argument("--raw-oddities", action="store_true", help="names with NUL and half surrogates")
+    parser.add_argument("--checklist", action="store_true", help="deals for what no story does; at least three days")
     parser.add_argument("--no-serve", action="store_true", help="write the truth and end")
     return parser.parse_args()
 
@@ -81,7 +82,7 @@ async def serve(api: Api, options: argparse.Namespace) -> None:
 def main() -> None:
     options = arguments()
     start = (options.start - date(1970, 1, 1)).days * DAY - ZONE
-    world = history(options.seed, start, options.days, options.deals)
+    world = history(options.seed, start, options.days, options.deals, options.checklist)
     if options.truth:
         options.truth.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in truth(world, options)))
     if options.no_serve:

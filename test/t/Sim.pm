@@ -64,6 +64,11 @@ sub stats { return $_[0]->ask('GET', 'stats'); }
 sub advance { return $_[0]->ask('POST', "advance?seconds=$_[1]"); }
 sub faults { my ($self, @faults) = @_; return $self->ask('POST', 'faults', \@faults); }
 sub no_faults { return $_[0]->ask('DELETE', 'faults'); }
+sub act { my ($self, %act) = @_; return $self->ask('POST', 'act', \%act); }
+sub run { return $_[0]->ask('POST', 'run'); }
+sub leads { return $_[0]->ask('GET', 'leads'); }
+sub token { return $_[0]->ask('POST', "token?token=$_[1]"); }
+sub lag { return $_[0]->ask('POST', "lag?event=$_[1]&note=$_[2]"); }
 sub expire { return $_[0]->ask('POST', 'expire'); }
 
 sub stop

@@ -1,0 +1,259 @@
+# The fault matrix: whatever the network, amoCRM or this server does, the next
+# passes bring the database to what an undisturbed sync of the same data holds,
+# row for row and violation for violation, and amoCRM's limit is kept.
+#
+# Two databases follow one simulated account step by step: "clean" without a
+# disturbance, "hurt" with one a step.  Time is lapsed for back-off by CALL,
+# which does not wait for it.  DEEP=1 (make check-deep): every fault at every
+# kind of request, and more places to break an answer at.
+
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Sim;
+use Test::More;
+use Time::HiRes qw(time usleep);
+use Warehouse;
+
+my $deep = $ENV{DEEP};
+my $rate = 40;
+my $sim = Sim->start('--days', 4, '--deals', $deep ? 150 : 40, '--checklist', '--raw-oddities', '--rate', $rate);
+my $url = $sim->url;
+
+my $node = PostgreSQL::Test::Cluster->new('faults');
+$node->init;
+$node->append_conf('postgresql.conf', <<"END");
+shared_preload_libraries = 'regcrm'
+regcrm.allow_http = on
+regcrm.http_timeout = 1s
+regcrm.requests_per_second = $rate
+restart_after_crash = on
+log_statement = none
+END
+$node->start;
+for my $database (qw(clean hurt))
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $database");
+	$node->safe_psql($database, 'CREATE EXTENSION regcrm; SELECT regcrm.setup()');
+}
+
+# ---- means
+
+my ($out, $err);
+
+sub sync_clean
+{
+	$node->safe_psql('clean', 'CALL regcrm.sync()');
+	return;
+}
+
+# Passes until one succeeds; dies after many.  Returns how many failed.
+sub sync_hurt
+{
+	my ($most) = @_;
+	for my $try (0 .. $most || 12)
+	{
+		return $try if $node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err) == 0;
+		note "pass failed: $err" if $deep;
+		# the slow pace after a 429 is remembered for a minute
+	}
+	die "the sync does not recover: $err";
+}
+
+my $steps = 0;
+
+# One step: time passes, the fault strikes, the sync goes on by itself.
+sub step
+{
+	my ($name, @faults) = @_;
+	$sim->advance(1800 + 60 * ($steps++ % 7));
+	$sim->faults(@faults) if @faults;
+	my $failed = sync_hurt();
+	$sim->no_faults;
+	# what the fault itself changed at amoCRM, both must see
+	$sim->advance(10);
+	sync_hurt();
+	sync_clean();
+	Warehouse::same($node, 'clean', 'hurt', $name);
+	return $failed;
+}
+
+# ---- the first load, broken at every page
+
+$node->safe_psql('clean', "CALL regcrm.connect('$url', token => 'token')");
+sync_clean();
+$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'token')");
+$sim->faults(
+	{ kind => '500', path => '/account' },
+	{ kind => 'cut', path => '/users' },
+	{ kind => 'html', path => '/pipelines' },
+	{ kind => 'empty', path => '/loss_reasons' },
+	{ kind => 'reset', path => '/custom_fields' },
+	{ kind => 'break', path => '/api/v4/leads?', at => 'middle' },
+	{ kind => '504', path => '/api/v4/leads?', over_limit => 60, count => 9 },
+	{ kind => 'garbage', path => 'only_deleted' },
+	{ kind => '429', path => '/contacts?', retry_after => 1 },
+	{ kind => 'delay', path => '/tasks?', seconds => 3 },
+	{ kind => 'break', path => '/leads/notes', at => 'headers', how => 'rst' },
+	{ kind => 'drip', path => '/contacts/notes', seconds => 0.3 },
+	{ kind => '403', path => '/companies/notes' },
+	map { { kind => 'reset', path => '/events', skip => 2 * $_ } } 0 .. 3);
+my $failed = sync_hurt(30);
+note "the first load took $failed more passes";
+cmp_ok($failed, '>=', 1, 'the faults did strike');
+$sim->no_faults;
+# an empty answer to a dictionary is no error, and heals with the next reading
+sync_hurt();
+Warehouse::same($node, 'clean', 'hurt', 'a first load with a fault at every feed');
+
+# ---- what a request may end in
+
+my @paths = $deep
+  ? ('/account', '/users', '/pipelines', '/loss_reasons', '/custom_fields', '/api/v4/leads?', 'only_deleted', '/contacts?',
+	'/tasks?', '/leads/notes', '/contacts/notes', '/companies/notes', '/events')
+  : ('/api/v4/leads?', '/tasks?', '/events');
+
+my $turn = 0;
+sub paths { return $deep ? @paths : $paths[ $turn++ % @paths ]; }
+
+for my $kind (qw(429 402 403 403json 500 504 html garbage cut reset))
+{
+	step("$kind at $_", { kind => $kind, path => $_ }) for paths();
+}
+step("nothing at all, where rows are ($_)", { kind => '204', path => $_ }) for '/users', '/loss_reasons';
+step("an empty 200 at $_", { kind => 'empty', path => $_ }) for '/users', paths();
+step('429, and 429 again', { kind => '429', path => '/leads', count => 6 });
+step('429 with Retry-After', { kind => '429', path => '/tasks', retry_after => 1 });
+step('429 with a Retry-After that is a day', { kind => '429', path => '/tasks', retry_after => 86400 });
+step('504 for large pages', { kind => '504', path => '/events', over_limit => 30, count => 20 });
+step('the block of an account: 403 on everything', { kind => '403', count => 3 });
+
+for my $at ($deep ? qw(nothing status line header headers blank first middle last) : qw(nothing line blank middle last))
+{
+	for my $how (qw(fin rst))
+	{
+		step("connection ends ($how) at $at of $_", { kind => 'break', at => $at, how => $how, path => $_ }) for paths();
+	}
+}
+step('a slow drip', { kind => 'drip', path => '/events', seconds => 0.3 });
+step('an answer later than the time limit', { kind => 'delay', path => '/leads', seconds => 3, count => 2 });
+
+# ---- rows that move while they are read
+
+for my $path ('/api/v4/leads?', '/contacts?', '/tasks?', '/leads/notes')
+{
+	step("rows of $path change between pages", { kind => 'touch', path => $path, count => 3 });
+}
+# events and notes that are listed late, within the overlap of the windows
+$sim->advance(600);
+$sim->lag(300, 300);
+sync_hurt();
+$sim->lag(0, 0);
+step('events and notes that are listed minutes later');
+
+# ---- amoCRM's clock
+
+step('a clock that goes back', { kind => 'skew', path => '/account', seconds => -3600 });
+
+# ---- tokens
+
+$sim->faults({ kind => 'revoke', path => '/tasks' });
+$sim->advance(1800);
+isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, 'a token revoked in mid-pass ends it');
+like($err, qr/does not accept the token.*HINT:.*connect/s, 'and says what to do');
+is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says so too');
+$sim->token('second');
+$sim->no_faults;
+$node->safe_psql($_, "CALL regcrm.connect('$url', token => 'second')") for qw(clean hurt);
+step('after a new token');
+
+$node->safe_psql('hurt', "CALL regcrm.connect('$url', client_id => 'client', client_secret => 'secret', code => 'code', redirect_uri => 'https://x.example')");
+$sim->expire;
+step('an access token that ended');
+for my $path ($deep ? @paths : '/tasks?')
+{
+	step("an access token that ends in mid-pass, at $path", { kind => 'expire', path => $path });
+}
+step('and its refresh answered by 500', { kind => 'expire', path => '/leads' }, { kind => '500', path => 'access_token' });
+my $refused = $sim->stats->{tokens}{refused};
+is($refused, 0, 'no refresh token was used twice');
+
+# A connection cut after the refresh was consumed: nobody but a person can help.
+$sim->expire;
+$sim->faults({ kind => 'reset', path => 'access_token' });
+$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
+$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
+like($err, qr/Token has been revoked|does not give new tokens/, 'a refresh whose answer was lost');
+is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says what the owner must do');
+$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'second')");
+step('after a new token again');
+
+# ---- TLS
+
+for my $bad ([ 'nobody listens', 'https://127.0.0.1:1' ], [ 'no TLS there', "https://127.0.0.1:" . $sim->{port} ])
+{
+	$sim->advance(600);
+	$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$bad->[1]'");
+	isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, "TLS fails: $bad->[0]");
+	like($err, qr/no answer/, 'and it says so');
+	$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$url'");
+	step("after TLS failed: $bad->[0]");
+}
+
+# ---- who syncs dies
+
+# kill -9 of the syncing backend, or the server's crash, while request N hangs
+# or just after it, which is anywhere in what follows
+sub killed
+{
+	my ($signal, $path, $wait) = @_;
+	$sim->advance(1800);
+	$sim->faults({ kind => 'delay', path => $path, seconds => 0.3 });
+	my $pid = fork() // die;
+	if ($pid == 0)
+	{
+		open STDERR, '>', '/dev/null';
+		exec 'psql', '-X', '-q', '-d', $node->connstr('hurt'), '-c', 'CALL regcrm.sync()';
+		die;
+	}
+	my $victim;
+	for (1 .. 100)
+	{
+		$victim = $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE datname = 'hurt' AND query LIKE 'CALL%'});
+		last if $victim;
+		usleep(5_000);
+	}
+	for (1 .. 200) { last unless @{ $sim->ask('GET', 'faults') }; usleep(5_000); }
+	usleep($wait * 1_000_000);
+	if ($signal eq 'crash') { $node->stop('immediate'); $node->start; }
+	elsif ($victim) { kill $signal, $victim; }
+	waitpid $pid, 0;
+	$node->poll_query_until('postgres', 'SELECT true');
+	$sim->no_faults;
+	return;
+}
+
+my @moments = $deep ? (0, 0.2, 0.29, map { 0.3 + $_ * 0.004 } 0 .. 12) : (0, 0.31);
+for my $path ($deep ? @paths : ('/leads', '/events'))
+{
+	for my $moment (@moments)
+	{
+		killed('KILL', $path, $moment);
+		step(sprintf 'killed %.3f s after %s was asked for', $moment, $path);
+	}
+}
+for my $path ($deep ? @paths : '/tasks?')
+{
+	killed('crash', $path, 0.31);
+	step("the server crashed after $path was asked for");
+}
+
+# ---- what amoCRM counted
+
+is($sim->stats->{refused_429}, 0, 'never refused for its pace');
+cmp_ok($sim->stats->{most_in_a_second}, '<=', $rate, 'no second with more requests than allowed');
+note 'requests: ' . $sim->stats->{requests} . ', most in a second: ' . $sim->stats->{most_in_a_second};
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP:|signal 11/, 'no crash but those that we made');
+
+done_testing();
