@@ -62,12 +62,28 @@ sub sync_hurt
 }
 
 my $steps = 0;
+my @statuses = (61000011 .. 61000018, 142, 143);
+
+# Time passes, and whatever the stories tell, some leads are moved.
+sub live
+{
+	$sim->advance(1700 + 60 * ($steps++ % 7));
+	my $leads = $sim->leads;
+	for my $n (1 .. 3)
+	{
+		my $lead = $leads->[ ($steps * 37 + $n * 11) % @$leads ];
+		next if $lead->{pipeline} != 7001001;
+		$sim->act(lead => $lead->{id}, status => $statuses[ ($steps + $n * 3) % @statuses ]);
+		$sim->advance(20);
+	}
+	return;
+}
 
 # One step: time passes, the fault strikes, the sync goes on by itself.
 sub step
 {
 	my ($name, @faults) = @_;
-	$sim->advance(1800 + 60 * ($steps++ % 7));
+	live();
 	$sim->faults(@faults) if @faults;
 	my $failed = sync_hurt();
 	$sim->no_faults;
@@ -158,8 +174,8 @@ step('a clock that goes back', { kind => 'skew', path => '/account', seconds => 
 
 # ---- tokens
 
+live();
 $sim->faults({ kind => 'revoke', path => '/tasks' });
-$sim->advance(1800);
 isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, 'a token revoked in mid-pass ends it');
 like($err, qr/does not accept the token.*HINT:.*connect/s, 'and says what to do');
 is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says so too');
@@ -193,7 +209,7 @@ step('after a new token again');
 
 for my $bad ([ 'nobody listens', 'https://127.0.0.1:1' ], [ 'no TLS there', "https://127.0.0.1:" . $sim->{port} ])
 {
-	$sim->advance(600);
+	live();
 	$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$bad->[1]'");
 	isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, "TLS fails: $bad->[0]");
 	like($err, qr/no answer/, 'and it says so');
@@ -208,7 +224,7 @@ for my $bad ([ 'nobody listens', 'https://127.0.0.1:1' ], [ 'no TLS there', "htt
 sub killed
 {
 	my ($signal, $path, $wait) = @_;
-	$sim->advance(1800);
+	live();
 	$sim->faults({ kind => 'delay', path => $path, seconds => 0.3 });
 	my $pid = fork() // die;
 	if ($pid == 0)
