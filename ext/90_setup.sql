@@ -38,6 +38,7 @@ BEGIN
 	PERFORM regcrm.setup_regulation();
 	PERFORM regcrm.setup_mapping();
 	PERFORM regcrm.setup_webhook();
+	PERFORM regcrm.setup_outbox();
 	PERFORM regcrm.setup_findings();
 	PERFORM regcrm.attach_columns();
 	PERFORM regcrm.setup_triggers();
@@ -267,6 +268,7 @@ BEGIN
 	DELETE FROM regcrm.other_event o
 		WHERE o.account_id = $1 AND (o.entity_type IN ('lead', 'leads') AND o.entity_id = $2
 			OR o.entity_type IN ('contact', 'contacts') AND o.entity_id = ANY (persons));
+	DELETE FROM regcrm.outbox o WHERE o.account_id = $1 AND o.deal_id = $2;
 	DELETE FROM regcrm.deal d WHERE d.account_id = $1 AND d.id = $2;
 
 	-- what was judged stays as figures; what it was judged by goes

@@ -268,6 +268,21 @@ amo_post_token(AmoClient *client, const char *json, AmoAnswer *answer)
 	pfree(url);
 }
 
+void
+amo_write(AmoClient *client, const char *token, const char *method,
+		  const char *path, const char *json, AmoAnswer *answer)
+{
+	HttpRequest request = {0};
+	char	   *url = psprintf("%s%s", client->origin, path);
+
+	request.url = url;
+	request.bearer = token;
+	request.body = json;
+	request.method = method;
+	amo_ask(client, &request, answer);
+	pfree(url);
+}
+
 bool
 amo_server_time(AmoClient *client, TimestampTz *now)
 {
@@ -326,6 +341,8 @@ amo_ask(AmoClient *client, const HttpRequest *request, AmoAnswer *answer)
 	switch (http.status)
 	{
 		case 200:
+		case 201:
+		case 202:
 			if (http.length == 0)
 				answer->verdict = AMO_EMPTY;
 			else if (answer->is_json)
@@ -356,7 +373,7 @@ amo_ask(AmoClient *client, const HttpRequest *request, AmoAnswer *answer)
 			break;
 	}
 	if (answer->verdict != AMO_PAGE && answer->verdict != AMO_EMPTY)
-		amo_explain(answer, &http, request->bearer, request->body == NULL);
+		amo_explain(answer, &http, request->bearer, request->bearer != NULL);
 }
 
 /*

@@ -86,6 +86,10 @@ extern void amo_get(AmoClient *client, const char *token, const char *path,
 extern void amo_post_token(AmoClient *client, const char *json,
 						   AmoAnswer *answer);
 
+/* Sends JSON: POST or PATCH, once.  AMO_PAGE or AMO_EMPTY = it was taken. */
+extern void amo_write(AmoClient *client, const char *token, const char *method,
+					  const char *path, const char *json, AmoAnswer *answer);
+
 /* amoCRM's clock, to the second and never ahead; false before any answer. */
 extern bool amo_server_time(AmoClient *client, TimestampTz *now);
 

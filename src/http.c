@@ -515,11 +515,13 @@ http_prepare(HttpClient *client, const HttpRequest *request)
 		http_add_header(client, "Content-Type: application/json");
 		HTTP_SETOPT(client, CURLOPT_POSTFIELDSIZE, (long) strlen(request->body));
 		HTTP_SETOPT(client, CURLOPT_COPYPOSTFIELDS, request->body);
+		if (request->method != NULL)
+			HTTP_SETOPT(client, CURLOPT_CUSTOMREQUEST, request->method);
 
 		/*
 		 * On a reused connection that turns out dead libcurl sends the
-		 * request again.  A POST is not safe to repeat (a refresh token dies
-		 * when it is used), so it gets a connection of its own.
+		 * request again.  What writes is not safe to repeat (a refresh token
+		 * dies when it is used), so it gets a connection of its own.
 		 */
 		HTTP_SETOPT(client, CURLOPT_FRESH_CONNECT, 1L);
 		HTTP_SETOPT(client, CURLOPT_FORBID_REUSE, 1L);

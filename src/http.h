@@ -35,7 +35,8 @@ typedef struct HttpRequest
 {
 	const char *url;
 	const char *bearer;			/* token, or NULL; never part of a message */
-	const char *body;			/* JSON to post; NULL = GET */
+	const char *body;			/* JSON to send; NULL = GET */
+	const char *method;			/* of a request with a body; NULL = POST */
 } HttpRequest;
 
 /*

@@ -34,6 +34,7 @@
 #include "utils/timestamp.h"
 
 #include "amocrm.h"
+#include "outbox.h"
 #include "regcrm.h"
 #include "sync_int.h"
 #include "work.h"
@@ -437,6 +438,7 @@ run_pass(Pass *pass)
 			return false;
 		}
 		pass->counted_requests = requests_of(pass);
+		outbox_run(pass);
 		return true;
 	}
 	if (pass->trouble != TROUBLE_NONE)
