@@ -229,7 +229,7 @@ connect_account(Pass *pass, const char *origin, const char *code,
 		if (stored.found && pass->tokens.access != NULL && pass->tokens.client_id != NULL &&
 			strcmp(pass->tokens.client_id, given->client_id) == 0)
 		{
-			known = ask_identity(pass, &identity);
+			known = pass_ask_identity(pass, &identity);
 			pass->state = NULL;
 			pass->renewed = false;
 		}
@@ -244,8 +244,8 @@ connect_account(Pass *pass, const char *origin, const char *code,
 		error = work_transaction(true, step_store_tokens, &store);
 		if (error != NULL)
 			ReThrowError(error);
-		known = (code == NULL || exchange(pass, "authorization_code", code)) &&
-			ask_identity(pass, &identity);
+		known = (code == NULL || tokens_exchange(pass, "authorization_code", code)) &&
+			pass_ask_identity(pass, &identity);
 	}
 
 	if (!known || (expected != 0 && identity.id != expected))
@@ -271,7 +271,7 @@ connect_account(Pass *pass, const char *origin, const char *code,
 	registration.identity = &identity;
 	registration.provisional = pass->account_id;
 	registration.origin = origin;
-	registration.requests = requests_of(pass);
+	registration.requests = pass_requests(pass);
 	error = work_transaction(true, step_register, &registration);
 	if (error != NULL)
 		ReThrowError(error);
@@ -322,7 +322,7 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	hiding.previous = error_context_stack;
 	error_context_stack = &hiding;
 
-	refuse_atomic(fcinfo, "regcrm.connect");
+	sync_refuse_atomic(fcinfo, "regcrm.connect");
 	for (int i = 0; i < CONNECT_ARGUMENTS; i++)
 		if (i != CONNECT_ACCOUNT_ID && !PG_ARGISNULL(i))
 			argument[i] = TextDatumGetCString(PG_GETARG_DATUM(i));
@@ -380,11 +380,11 @@ regcrm_connect(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	work_require_ready();
 
-	if (!lock_account(provisional))
+	if (!sync_lock(provisional))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("\"%s\" is being connected by another process", origin)));
-	pass = make_pass(context, provisional, true, true);
+	pass = pass_make(context, provisional, true, true);
 	MemoryContextSwitchTo(pass->context);
 	PG_TRY();
 	{
@@ -393,7 +393,7 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	}
 	PG_FINALLY();
 	{
-		unlock_account(provisional);
+		sync_unlock(provisional);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -86,7 +86,7 @@ step_failed(void *arg)
 {
 	FailStep   *step = arg;
 	Pass	   *pass = step->pass;
-	int64		requests = requests_of(pass);
+	int64		requests = pass_requests(pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TEXTOID, FLOAT8OID, FLOAT8OID, FLOAT8OID, INT8OID, FLOAT8OID};
 	Datum		values[8];
 
@@ -97,7 +97,7 @@ step_failed(void *arg)
 	values[4] = Float8GetDatum(RETRY_FIRST);
 	values[5] = Float8GetDatum(RETRY_LAST);
 	values[6] = Int64GetDatum(requests - pass->counted_requests);
-	values[7] = Float8GetDatum(jitter());
+	values[7] = Float8GetDatum(sync_jitter());
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
 						" (account_id, entity, last_error, last_error_at, next_try_at, requests, updated_at)"
 						" VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp() +"
@@ -132,13 +132,13 @@ step_failed(void *arg)
  * Writes down why a feed, or the whole pass, came to nothing.
  */
 void
-note_failure(Pass *pass, const char *entity, bool is_account)
+pass_note_failure(Pass *pass, const char *entity, bool is_account)
 {
 	FailStep	step = {pass, entity, is_account, pass->retry_seconds};
 	ErrorData  *error = work_transaction(pass->in_call, step_failed, &step);
 
 	if (error == NULL)
-		pass->counted_requests = requests_of(pass);
+		pass->counted_requests = pass_requests(pass);
 	else
 		ereport(LOG,
 				(errmsg("could not write down a failure of the sync of account " INT64_FORMAT ": %s",
@@ -213,7 +213,7 @@ analyze_growing(Pass *pass)
  * pass->trouble says what is in the way (TROUBLE_NONE: it waits its time).
  */
 bool
-run_feed(Pass *pass, const Feed *feed)
+feed_run(Pass *pass, const Feed *feed)
 {
 	Cursor		cursor;
 	CursorStep	load = {pass, feed, &cursor, false, 0, false};
@@ -229,7 +229,7 @@ run_feed(Pass *pass, const Feed *feed)
 	error = work_transaction(pass->in_call, step_load_cursor, &load);
 	if (error != NULL)
 	{
-		trouble_by_error(pass, error);
+		pass_trouble_by_error(pass, error);
 		return false;
 	}
 	/* A person who asks gets an answer now. */
@@ -261,7 +261,7 @@ run_feed(Pass *pass, const Feed *feed)
 		MemoryContextSwitchTo(pass->page_context);
 
 		path = page_path(feed, &cursor, limit, plain);
-		if (!ask(pass, path, limit > MIN_LIMIT, &answer))
+		if (!pass_ask(pass, path, limit > MIN_LIMIT, &answer))
 		{
 			if (pass->trouble == TROUBLE_SMALLER)
 			{
@@ -292,9 +292,9 @@ run_feed(Pass *pass, const Feed *feed)
 		{
 			/* On the way back: the pages have become fewer. */
 			if (feed->kind == FEED_DICTIONARY)
-				close_window(&cursor);
+				cursor_close(&cursor);
 			else
-				advance_cursor(feed, &cursor, &step.stats, false, &plain);
+				cursor_advance(feed, &cursor, &step.stats, false, &plain);
 			step.readable = true;
 			error = work_transaction(pass->in_call, step_save_cursor, &step.cursor);
 		}
@@ -307,20 +307,20 @@ run_feed(Pass *pass, const Feed *feed)
 		if (error != NULL)
 		{
 			cursor = before;
-			trouble_by_error(pass, error);
+			pass_trouble_by_error(pass, error);
 			return false;
 		}
 		if (!step.readable)
 		{
-			set_trouble(pass, TROUBLE_LATER, "%s could not be read: %s", path, step.error);
+			pass_trouble(pass, TROUBLE_LATER, "%s could not be read: %s", path, step.error);
 			if (++unreadable == MAX_TRIES)
 				return false;
-			pause_for(unreadable, -1);
+			pass_pause(unreadable, -1);
 			continue;
 		}
 		unreadable = 0;
 		pages++;
-		pass->counted_requests = requests_of(pass);
+		pass->counted_requests = pass_requests(pass);
 		pass->rows += step.cursor.rows;
 		pass->quarantined += step.quarantined;
 		tell_progress(pass, feed, &cursor);

@@ -101,12 +101,12 @@ look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *sta
 		}
 		seconds = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
 													 NumericGetDatum(stamp.val.numeric)));
-		if (!is_good_unix(seconds))
+		if (!sync_is_unix(seconds))
 		{
 			stats->sorted = false;
 			continue;
 		}
-		at = from_unix((int64) seconds);
+		at = sync_from_unix((int64) seconds);
 		if (stats->has_last ? at < stats->last : (cursor->has_from && at < cursor->from))
 			stats->sorted = false;
 		if (!stats->has_last)
@@ -123,7 +123,7 @@ look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *sta
 
 /* The end of a window: everything up to it has been read. */
 void
-close_window(Cursor *cursor)
+cursor_close(Cursor *cursor)
 {
 	cursor->has_done = true;
 	cursor->done_to = cursor->to;
@@ -135,14 +135,14 @@ close_window(Cursor *cursor)
  * *plain: the rows are not sorted, so page numbers count.
  */
 void
-advance_cursor(const Feed *feed, Cursor *cursor, const PageStats *stats,
+cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats,
 			   bool more, bool *plain)
 {
 	/* On the way back the pages before are already known to exist. */
 	if (cursor->page < 0)
 	{
 		if (++cursor->page == 0)
-			close_window(cursor);
+			cursor_close(cursor);
 		return;
 	}
 
@@ -152,7 +152,7 @@ advance_cursor(const Feed *feed, Cursor *cursor, const PageStats *stats,
 			cursor->has_done && cursor->page > 1)
 			cursor->page = -(cursor->page - 1);
 		else
-			close_window(cursor);
+			cursor_close(cursor);
 		return;
 	}
 
@@ -206,10 +206,10 @@ page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain)
 		if (cursor->has_from)
 		{
 			snprintf(name, sizeof(name), "filter[%s][from]", feed->stamp);
-			amo_parameter_int(&path, name, to_unix(cursor->from));
+			amo_parameter_int(&path, name, sync_to_unix(cursor->from));
 		}
 		snprintf(name, sizeof(name), "filter[%s][to]", feed->stamp);
-		amo_parameter_int(&path, name, to_unix(cursor->to));
+		amo_parameter_int(&path, name, sync_to_unix(cursor->to));
 	}
 	return path.data;
 }
@@ -284,7 +284,7 @@ step_save_cursor(void *arg)
 {
 	CursorStep *step = arg;
 	const Cursor *cursor = step->cursor;
-	int64		requests = requests_of(step->pass);
+	int64		requests = pass_requests(step->pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID};
 	Datum		values[8];
 	char		nulls[8];
@@ -497,9 +497,9 @@ step_page(void *arg)
 		if (step->more)
 			cursor->page++;
 		else
-			close_window(cursor);
+			cursor_close(cursor);
 	}
 	else
-		advance_cursor(feed, cursor, &step->stats, step->more, step->plain);
+		cursor_advance(feed, cursor, &step->stats, step->more, step->plain);
 	step_save_cursor(&step->cursor);
 }

@@ -105,7 +105,7 @@ step_load_account(void *arg)
 							   1, types, values, NULL) > 0;
 	if (!step->found)
 		return;
-	step->base_url = keep_text(step->pass->context, 0, "base_url");
+	step->base_url = sync_keep_text(step->pass->context, 0, "base_url");
 	step->is_synced = DatumGetBool(work_datum(0, "is_synced", &isnull));
 	step->is_paused = DatumGetBool(work_datum(0, "paused", &isnull));
 	value = work_datum(0, "last_used", &isnull);
@@ -127,12 +127,12 @@ step_read_identity(void *arg)
 	step->id = 0;
 	if (!amo_read_page(step->body, step->length, "", NULL, &page) || page.page == NULL)
 		return;
-	if (!json_number_field(page.page, "id", &number) || number < 1 || number > 9e15 ||
+	if (!sync_json_number(page.page, "id", &number) || number < 1 || number > 9e15 ||
 		number != floor(number))
 		return;
-	step->name = json_text_field(step->context, page.page, "name");
-	step->subdomain = json_text_field(step->context, page.page, "subdomain");
-	step->time_zone = json_text_field(step->context, page.page, "timezone");
+	step->name = sync_json_text(step->context, page.page, "name");
+	step->subdomain = sync_json_text(step->context, page.page, "subdomain");
+	step->time_zone = sync_json_text(step->context, page.page, "timezone");
 	if (step->time_zone == NULL &&
 		getKeyJsonValueFromContainer(&page.page->root, "_embedded", 9, &embedded) != NULL &&
 		embedded.type == jbvBinary && JsonContainerIsObject(embedded.val.binary.data) &&
@@ -143,10 +143,10 @@ step_read_identity(void *arg)
 		step->time_zone = MemoryContextStrdup(step->context,
 											  pnstrdup(zone.val.string.val, zone.val.string.len));
 	step->id = (int64) number;
-	if (json_number_field(page.page, "created_at", &number) && is_good_unix(number))
+	if (sync_json_number(page.page, "created_at", &number) && sync_is_unix(number))
 	{
 		step->has_founded = true;
-		step->founded = from_unix((int64) number) - USECS_PER_DAY;
+		step->founded = sync_from_unix((int64) number) - USECS_PER_DAY;
 	}
 }
 
@@ -155,7 +155,7 @@ step_read_identity(void *arg)
  * amoCRM's time, and that the address still leads to the same account.
  */
 bool
-ask_identity(Pass *pass, IdentityStep *identity)
+pass_ask_identity(Pass *pass, IdentityStep *identity)
 {
 	StringInfoData path;
 	AmoAnswer	answer = {0};
@@ -164,7 +164,7 @@ ask_identity(Pass *pass, IdentityStep *identity)
 	initStringInfo(&path);
 	appendStringInfoString(&path, feeds[0].path);
 	amo_parameter(&path, "with", feeds[0].with);
-	if (!ask(pass, path.data, false, &answer))
+	if (!pass_ask(pass, path.data, false, &answer))
 		return false;
 
 	memset(identity, 0, sizeof(IdentityStep));
@@ -176,14 +176,14 @@ ask_identity(Pass *pass, IdentityStep *identity)
 		error = work_transaction(pass->in_call, step_read_identity, identity);
 		if (error != NULL)
 		{
-			trouble_by_error(pass, error);
+			pass_trouble_by_error(pass, error);
 			pass->trouble = TROUBLE_STOP;
 			return false;
 		}
 	}
 	if (identity->id == 0)
 	{
-		set_trouble(pass, TROUBLE_STOP, "%s tells no account", feeds[0].path);
+		pass_trouble(pass, TROUBLE_STOP, "%s tells no account", feeds[0].path);
 		return false;
 	}
 	return true;
@@ -213,14 +213,14 @@ take_account(Pass *pass, const IdentityStep *identity)
 	if (error != NULL)
 	{
 		/* No fact hangs on it: the next pass tries again. */
-		trouble_by_error(pass, error);
-		note_failure(pass, feeds[0].name, false);
+		pass_trouble_by_error(pass, error);
+		pass_note_failure(pass, feeds[0].name, false);
 		pass->trouble = TROUBLE_NONE;
 		return;
 	}
 	pass->pages++;
 	pass->rows++;
-	pass->counted_requests = requests_of(pass);
+	pass->counted_requests = pass_requests(pass);
 }
 
 typedef struct AdvanceStep
@@ -275,7 +275,7 @@ static void
 step_passed(void *arg)
 {
 	Pass	   *pass = arg;
-	int64		requests = requests_of(pass);
+	int64		requests = pass_requests(pass);
 	const Oid	types[] = {INT8OID, TEXTOID, INT8OID};
 	Datum		values[3];
 
@@ -308,21 +308,21 @@ run_feeds(Pass *pass)
 	int			retry_seconds = 0;
 
 	/* A token that is about to end is renewed before it fails. */
-	load_tokens(pass);
+	tokens_load(pass);
 	if (pass->tokens.access == NULL ||
 		(pass->tokens.refresh != NULL && pass->tokens.has_expiry &&
 		 pass->tokens.expires_at - GetCurrentTimestamp() < RENEW_BEFORE))
 	{
-		if (!renew_tokens(pass))
+		if (!tokens_renew(pass))
 			return false;
 	}
 
-	if (!ask_identity(pass, &identity))
+	if (!pass_ask_identity(pass, &identity))
 		return false;
 	if (identity.id != pass->account_id)
 	{
 		pass->state = "needs_connect";
-		set_trouble(pass, TROUBLE_STOP, "the address and the token now belong to account " INT64_FORMAT,
+		pass_trouble(pass, TROUBLE_STOP, "the address and the token now belong to account " INT64_FORMAT,
 					identity.id);
 		return false;
 	}
@@ -340,7 +340,7 @@ run_feeds(Pass *pass)
 		const Feed *feed = &feeds[i];
 
 		MemoryContextSwitchTo(pass->context);
-		if (run_feed(pass, feed))
+		if (feed_run(pass, feed))
 			continue;
 
 		complete = false;
@@ -352,10 +352,10 @@ run_feeds(Pass *pass)
 			char		where[sizeof(pass->reason)];
 
 			strlcpy(where, pass->reason, sizeof(where));
-			set_trouble(pass, TROUBLE_STOP, "%s: %s", feed->name, where);
+			pass_trouble(pass, TROUBLE_STOP, "%s: %s", feed->name, where);
 			return false;
 		}
-		note_failure(pass, feed->name, false);
+		pass_note_failure(pass, feed->name, false);
 		if (worst == TROUBLE_NONE)
 		{
 			worst = pass->trouble;
@@ -369,7 +369,7 @@ run_feeds(Pass *pass)
 
 	if (worst != TROUBLE_NONE)
 	{
-		set_trouble(pass, worst, "%s", reason);
+		pass_trouble(pass, worst, "%s", reason);
 		pass->state = state;
 		pass->retry_seconds = retry_seconds;
 	}
@@ -382,7 +382,7 @@ run_feeds(Pass *pass)
  * (TROUBLE_NONE: some feed waits for its time).
  */
 bool
-run_pass(Pass *pass)
+pass_run(Pass *pass)
 {
 	AccountStep account = {pass, false, NULL, false, false, false, 0};
 	AdvanceStep advance = {pass};
@@ -423,8 +423,8 @@ run_pass(Pass *pass)
 		error = work_transaction(pass->in_call, step_advance, &advance);
 		if (error != NULL)
 		{
-			trouble_by_error(pass, error);
-			note_failure(pass, "judge", false);
+			pass_trouble_by_error(pass, error);
+			pass_note_failure(pass, "judge", false);
 			complete = false;
 		}
 	}
@@ -434,20 +434,20 @@ run_pass(Pass *pass)
 		error = work_transaction(pass->in_call, step_passed, pass);
 		if (error != NULL)
 		{
-			trouble_by_error(pass, error);
+			pass_trouble_by_error(pass, error);
 			return false;
 		}
-		pass->counted_requests = requests_of(pass);
+		pass->counted_requests = pass_requests(pass);
 		outbox_run(pass);
 		return true;
 	}
 	if (pass->trouble != TROUBLE_NONE)
-		note_failure(pass, PASS_ENTITY, true);
+		pass_note_failure(pass, PASS_ENTITY, true);
 	return false;
 }
 
 Pass *
-make_pass(MemoryContext parent, int64 account_id, bool in_call, bool whole)
+pass_make(MemoryContext parent, int64 account_id, bool in_call, bool whole)
 {
 	MemoryContext context = AllocSetContextCreate(parent, "regcrm sync pass",
 												  ALLOCSET_DEFAULT_SIZES);

@@ -67,20 +67,20 @@ PG_FUNCTION_INFO_V1(regcrm_sync);
 
 /* Requests sent in a pass; none where it did not get so far. */
 int64
-requests_of(const Pass *pass)
+pass_requests(const Pass *pass)
 {
 	return pass->api == NULL ? 0 : amo_requests(pass->api);
 }
 
 /* Waiting times must not make all clients come back at once. */
 double
-jitter(void)
+sync_jitter(void)
 {
 	return 0.8 + 0.4 * pg_prng_double(&pg_global_prng_state);
 }
 
 void
-set_trouble(Pass *pass, Trouble trouble, const char *format,...)
+pass_trouble(Pass *pass, Trouble trouble, const char *format,...)
 {
 	va_list		args;
 
@@ -91,9 +91,9 @@ set_trouble(Pass *pass, Trouble trouble, const char *format,...)
 }
 
 void
-trouble_by_error(Pass *pass, const ErrorData *error)
+pass_trouble_by_error(Pass *pass, const ErrorData *error)
 {
-	set_trouble(pass, TROUBLE_LATER, "%s (%s)%s%s", error->message,
+	pass_trouble(pass, TROUBLE_LATER, "%s (%s)%s%s", error->message,
 				unpack_sql_state(error->sqlerrcode),
 				error->detail ? ": " : "", error->detail ? error->detail : "");
 }
@@ -113,7 +113,7 @@ account_lock_tag(int64 account_id)
  * Takes the session's lock of an account; false where another has it.
  */
 bool
-lock_account(int64 account_id)
+sync_lock(int64 account_id)
 {
 	LOCKTAG		tag = account_lock_tag(account_id);
 
@@ -121,7 +121,7 @@ lock_account(int64 account_id)
 }
 
 void
-unlock_account(int64 account_id)
+sync_unlock(int64 account_id)
 {
 	LOCKTAG		tag = account_lock_tag(account_id);
 
@@ -185,9 +185,9 @@ static void
 worker_pass(int64 account_id)
 {
 	MemoryContext round = CurrentMemoryContext;
-	Pass	   *pass = make_pass(round, account_id, false, false);
+	Pass	   *pass = pass_make(round, account_id, false, false);
 
-	if (!lock_account(account_id))
+	if (!sync_lock(account_id))
 	{
 		ereport(DEBUG1,
 				(errmsg("account " INT64_FORMAT " is being synced by another process", account_id)));
@@ -197,7 +197,7 @@ worker_pass(int64 account_id)
 
 	PG_TRY();
 	{
-		if (!run_pass(pass) && pass->trouble != TROUBLE_NONE)
+		if (!pass_run(pass) && pass->trouble != TROUBLE_NONE)
 		{
 			/* Once for a person, the rest for the curious. */
 			ereport(pass->state != NULL ? WARNING : LOG,
@@ -216,13 +216,13 @@ worker_pass(int64 account_id)
 		MemoryContextSwitchTo(round);
 		error = CopyErrorData();
 		AbortCurrentTransaction();
-		unlock_account(account_id);
+		sync_unlock(account_id);
 		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 			PG_RE_THROW();
 		FlushErrorState();
 		MemoryContextSwitchTo(pass->context);
-		trouble_by_error(pass, error);
-		note_failure(pass, PASS_ENTITY, true);
+		pass_trouble_by_error(pass, error);
+		pass_note_failure(pass, PASS_ENTITY, true);
 		ereport(LOG,
 				(errmsg("sync of account " INT64_FORMAT " failed: %s", account_id, pass->reason)));
 		MemoryContextSwitchTo(round);
@@ -232,7 +232,7 @@ worker_pass(int64 account_id)
 	PG_END_TRY();
 
 	MemoryContextSwitchTo(round);
-	unlock_account(account_id);
+	sync_unlock(account_id);
 	MemoryContextDelete(pass->context);
 }
 
@@ -267,7 +267,7 @@ sync_round(long at_most)
 /* ------------------------------------------------------- CALL regcrm.sync */
 
 void
-refuse_atomic(FunctionCallInfo fcinfo, const char *name)
+sync_refuse_atomic(FunctionCallInfo fcinfo, const char *name)
 {
 	if (work_may_commit(fcinfo))
 		return;
@@ -307,18 +307,18 @@ locked_pass(Pass *pass)
 {
 	volatile bool done = false;
 
-	if (!lock_account(pass->account_id))
+	if (!sync_lock(pass->account_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("account " INT64_FORMAT " is being synced by another process", pass->account_id),
 				 errhint("Wait for it, or see regcrm.sync_status.")));
 	PG_TRY();
 	{
-		done = run_pass(pass);
+		done = pass_run(pass);
 	}
 	PG_FINALLY();
 	{
-		unlock_account(pass->account_id);
+		sync_unlock(pass->account_id);
 	}
 	PG_END_TRY();
 	return done;
@@ -335,7 +335,7 @@ regcrm_sync(PG_FUNCTION_ARGS)
 	char	   *first = NULL;
 	const char *first_state = NULL;
 
-	refuse_atomic(fcinfo, "regcrm.sync");
+	sync_refuse_atomic(fcinfo, "regcrm.sync");
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	work_require_ready();
@@ -362,7 +362,7 @@ regcrm_sync(PG_FUNCTION_ARGS)
 	for (int i = 0; i < list.n; i++)
 	{
 		int64		account_id = list.accounts[i];
-		Pass	   *pass = make_pass(list.context, account_id, true, true);
+		Pass	   *pass = pass_make(list.context, account_id, true, true);
 		bool		done = locked_pass(pass);
 
 		MemoryContextSwitchTo(list.context);

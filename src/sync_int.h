@@ -206,14 +206,14 @@ typedef struct IdentityStep
 } IdentityStep;
 
 static inline int64
-to_unix(TimestampTz at)
+sync_to_unix(TimestampTz at)
 {
 	return at / USECS_PER_SEC +
 		(int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
 }
 
 static inline TimestampTz
-from_unix(int64 seconds)
+sync_from_unix(int64 seconds)
 {
 	return (seconds - (int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY) *
 		USECS_PER_SEC;
@@ -221,47 +221,47 @@ from_unix(int64 seconds)
 
 /* True for seconds that a timestamp can hold and that are not "none". */
 static inline bool
-is_good_unix(double seconds)
+sync_is_unix(double seconds)
 {
 	return seconds > 0 && seconds < 253402300800.0; /* the year 10000 */
 }
 
 /* sync.c */
-extern int64 requests_of(const Pass *pass);
-extern double jitter(void);
-extern void set_trouble(Pass *pass, Trouble trouble, const char *format,...) pg_attribute_printf(3, 4);
-extern void trouble_by_error(Pass *pass, const ErrorData *error);
-extern bool lock_account(int64 account_id);
-extern void unlock_account(int64 account_id);
-extern void refuse_atomic(FunctionCallInfo fcinfo, const char *name);
+extern int64 pass_requests(const Pass *pass);
+extern double sync_jitter(void);
+extern void pass_trouble(Pass *pass, Trouble trouble, const char *format,...) pg_attribute_printf(3, 4);
+extern void pass_trouble_by_error(Pass *pass, const ErrorData *error);
+extern bool sync_lock(int64 account_id);
+extern void sync_unlock(int64 account_id);
+extern void sync_refuse_atomic(FunctionCallInfo fcinfo, const char *name);
 
 /* page.c */
-extern void close_window(Cursor *cursor);
-extern void advance_cursor(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more, bool *plain);
+extern void cursor_close(Cursor *cursor);
+extern void cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more, bool *plain);
 extern char *page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain);
 extern void step_load_cursor(void *arg);
 extern void step_save_cursor(void *arg);
 extern void step_page(void *arg);
 
 /* tokens.c */
-extern char *keep_text(MemoryContext context, uint64 row, const char *column);
+extern char *sync_keep_text(MemoryContext context, uint64 row, const char *column);
 extern void step_load_tokens(void *arg);
 extern void step_store_tokens(void *arg);
-extern void load_tokens(Pass *pass);
-extern char *json_text_field(MemoryContext context, Jsonb *object, const char *key);
-extern bool json_number_field(Jsonb *object, const char *key, double *number);
-extern bool exchange(Pass *pass, const char *grant, const char *code);
-extern bool renew_tokens(Pass *pass);
-extern void pause_for(int attempt, int retry_after);
-extern bool ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer);
+extern void tokens_load(Pass *pass);
+extern char *sync_json_text(MemoryContext context, Jsonb *object, const char *key);
+extern bool sync_json_number(Jsonb *object, const char *key, double *number);
+extern bool tokens_exchange(Pass *pass, const char *grant, const char *code);
+extern bool tokens_renew(Pass *pass);
+extern void pass_pause(int attempt, int retry_after);
+extern bool pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer);
 
 /* feed.c */
-extern void note_failure(Pass *pass, const char *entity, bool is_account);
-extern bool run_feed(Pass *pass, const Feed *feed);
+extern void pass_note_failure(Pass *pass, const char *entity, bool is_account);
+extern bool feed_run(Pass *pass, const Feed *feed);
 
 /* pass.c */
-extern bool ask_identity(Pass *pass, IdentityStep *identity);
-extern bool run_pass(Pass *pass);
-extern Pass *make_pass(MemoryContext parent, int64 account_id, bool in_call, bool whole);
+extern bool pass_ask_identity(Pass *pass, IdentityStep *identity);
+extern bool pass_run(Pass *pass);
+extern Pass *pass_make(MemoryContext parent, int64 account_id, bool in_call, bool whole);
 
 #endif							/* REGCRM_SYNC_INT_H */

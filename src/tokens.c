@@ -42,7 +42,7 @@
 /* --------------------------------------------------------------- tokens */
 
 char *
-keep_text(MemoryContext context, uint64 row, const char *column)
+sync_keep_text(MemoryContext context, uint64 row, const char *column)
 {
 	char	   *text = work_text(row, column);
 
@@ -67,11 +67,11 @@ step_load_tokens(void *arg)
 									  1, types, values, NULL) > 0;
 	if (!step->found)
 		return;
-	tokens->access = keep_text(step->context, 0, "access_token");
-	tokens->refresh = keep_text(step->context, 0, "refresh_token");
-	tokens->client_id = keep_text(step->context, 0, "client_id");
-	tokens->client_secret = keep_text(step->context, 0, "client_secret");
-	tokens->redirect_uri = keep_text(step->context, 0, "redirect_uri");
+	tokens->access = sync_keep_text(step->context, 0, "access_token");
+	tokens->refresh = sync_keep_text(step->context, 0, "refresh_token");
+	tokens->client_id = sync_keep_text(step->context, 0, "client_id");
+	tokens->client_secret = sync_keep_text(step->context, 0, "client_secret");
+	tokens->redirect_uri = sync_keep_text(step->context, 0, "redirect_uri");
 	expires = work_datum(0, "expires_at", &isnull);
 	tokens->has_expiry = !isnull;
 	if (!isnull)
@@ -126,7 +126,7 @@ step_store_tokens(void *arg)
 }
 
 void
-load_tokens(Pass *pass)
+tokens_load(Pass *pass)
 {
 	TokenStep	step = {pass->account_id, &pass->tokens, pass->context, NULL, false};
 	ErrorData  *error = work_transaction(pass->in_call, step_load_tokens, &step);
@@ -146,7 +146,7 @@ typedef struct PairStep
 } PairStep;
 
 char *
-json_text_field(MemoryContext context, Jsonb *object, const char *key)
+sync_json_text(MemoryContext context, Jsonb *object, const char *key)
 {
 	JsonbValue	value;
 
@@ -157,7 +157,7 @@ json_text_field(MemoryContext context, Jsonb *object, const char *key)
 }
 
 bool
-json_number_field(Jsonb *object, const char *key, double *number)
+sync_json_number(Jsonb *object, const char *key, double *number)
 {
 	JsonbValue	value;
 
@@ -180,9 +180,9 @@ step_read_pair(void *arg)
 	step->good = false;
 	if (!amo_read_page(step->body, step->length, "", NULL, &page) || page.page == NULL)
 		return;
-	step->pair.access = json_text_field(context, page.page, "access_token");
-	step->pair.refresh = json_text_field(context, page.page, "refresh_token");
-	step->pair.has_expiry = json_number_field(page.page, "expires_in", &seconds) &&
+	step->pair.access = sync_json_text(context, page.page, "access_token");
+	step->pair.refresh = sync_json_text(context, page.page, "refresh_token");
+	step->pair.has_expiry = sync_json_number(page.page, "expires_in", &seconds) &&
 		seconds > 0 && seconds < 10.0 * 366 * SECS_PER_DAY;
 	if (step->pair.has_expiry)
 		step->pair.expires_at = GetCurrentTimestamp() + (int64) seconds * USECS_PER_SEC;
@@ -195,7 +195,7 @@ step_read_pair(void *arg)
  * token dies at amoCRM the moment it is used, so two processes must not.
  */
 bool
-exchange(Pass *pass, const char *grant, const char *code)
+tokens_exchange(Pass *pass, const char *grant, const char *code)
 {
 	Tokens	   *tokens = &pass->tokens;
 	StringInfoData json;
@@ -228,12 +228,12 @@ exchange(Pass *pass, const char *grant, const char *code)
 			case AMO_UNAUTHORIZED:
 			case AMO_REFUSED:
 				pass->state = "needs_connect";
-				set_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
+				pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
 				break;
 			case AMO_FORBIDDEN:
 				pass->state = "blocked";
 				pass->retry_seconds = RETRY_FORBIDDEN;
-				set_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
+				pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
 				break;
 			default:
 
@@ -242,7 +242,7 @@ exchange(Pass *pass, const char *grant, const char *code)
 				 * was sent.  Another try finds out: it succeeds, or is told
 				 * that the token was used.
 				 */
-				set_trouble(pass, TROUBLE_STOP, "could not exchange tokens: %s", what);
+				pass_trouble(pass, TROUBLE_STOP, "could not exchange tokens: %s", what);
 				break;
 		}
 		return false;
@@ -254,7 +254,7 @@ exchange(Pass *pass, const char *grant, const char *code)
 	error = work_transaction(pass->in_call, step_read_pair, &read);
 	if (error != NULL || !read.good)
 	{
-		set_trouble(pass, TROUBLE_STOP, "could not read amoCRM's answer about tokens");
+		pass_trouble(pass, TROUBLE_STOP, "could not read amoCRM's answer about tokens");
 		return false;
 	}
 
@@ -275,7 +275,7 @@ exchange(Pass *pass, const char *grant, const char *code)
 		if (attempt == 5)
 		{
 			pass->state = "needs_connect";
-			set_trouble(pass, TROUBLE_STOP, "could not store the new tokens: %s", error->message);
+			pass_trouble(pass, TROUBLE_STOP, "could not store the new tokens: %s", error->message);
 			return false;
 		}
 		http_pause(200 * attempt);
@@ -283,7 +283,7 @@ exchange(Pass *pass, const char *grant, const char *code)
 	if (!store.found)
 	{
 		/* connect() has put others there meanwhile: those count. */
-		load_tokens(pass);
+		tokens_load(pass);
 		return pass->tokens.access != NULL;
 	}
 	*tokens = read.pair;
@@ -296,23 +296,23 @@ exchange(Pass *pass, const char *grant, const char *code)
  * token to try.
  */
 bool
-renew_tokens(Pass *pass)
+tokens_renew(Pass *pass)
 {
 	char	   *used = pass->tokens.access;
 
-	load_tokens(pass);
+	tokens_load(pass);
 	if (pass->tokens.access != NULL &&
 		(used == NULL || strcmp(used, pass->tokens.access) != 0))
 		return true;
 	if (pass->tokens.refresh == NULL || pass->renewed)
 	{
 		pass->state = "needs_connect";
-		set_trouble(pass, TROUBLE_STOP,
+		pass_trouble(pass, TROUBLE_STOP,
 					pass->tokens.access == NULL ? "there is no token for the account" :
 					"amoCRM does not accept the token");
 		return false;
 	}
-	return exchange(pass, "refresh_token", pass->tokens.refresh);
+	return tokens_exchange(pass, "refresh_token", pass->tokens.refresh);
 }
 
 /* ------------------------------------------------------------- requests */
@@ -321,9 +321,9 @@ renew_tokens(Pass *pass)
  * Waits before another try: as long as the answer says, else doubling.
  */
 void
-pause_for(int attempt, int retry_after)
+pass_pause(int attempt, int retry_after)
 {
-	double		seconds = retry_after >= 0 ? retry_after : jitter() * 0.5 * (1 << (attempt - 1));
+	double		seconds = retry_after >= 0 ? retry_after : sync_jitter() * 0.5 * (1 << (attempt - 1));
 
 	http_pause((long) (Max(seconds, 0.2) * 1000));
 }
@@ -334,7 +334,7 @@ pause_for(int attempt, int retry_after)
  * ask for a smaller page instead.
  */
 bool
-ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
+pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 {
 	for (int attempt = 1;; attempt++)
 	{
@@ -359,30 +359,30 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 				return true;
 
 			case AMO_UNAUTHORIZED:
-				if (!renew_tokens(pass))
+				if (!tokens_renew(pass))
 					return false;
-				/* A second 401 with a new token is final: see renew_tokens(). */
+				/* A second 401 with a new token is final: see tokens_renew(). */
 				continue;
 
 			case AMO_NOT_PAID:
 				pass->state = "not_paid";
 				pass->retry_seconds = RETRY_NOT_PAID;
-				set_trouble(pass, TROUBLE_STOP, "%s", answer->reason);
+				pass_trouble(pass, TROUBLE_STOP, "%s", answer->reason);
 				return false;
 
 			case AMO_FORBIDDEN:
 				pass->retry_seconds = RETRY_FORBIDDEN;
 				pass->state = answer->is_json ? "forbidden" : "blocked";
-				set_trouble(pass, answer->is_json ? TROUBLE_REFUSED : TROUBLE_STOP,
+				pass_trouble(pass, answer->is_json ? TROUBLE_REFUSED : TROUBLE_STOP,
 							"%s", answer->reason);
 				return false;
 
 			case AMO_REFUSED:
-				set_trouble(pass, TROUBLE_REFUSED, "%s", answer->reason);
+				pass_trouble(pass, TROUBLE_REFUSED, "%s", answer->reason);
 				return false;
 
 			case AMO_TOO_FAST:
-				set_trouble(pass, TROUBLE_STOP, "%s", answer->reason);
+				pass_trouble(pass, TROUBLE_STOP, "%s", answer->reason);
 				if (answer->retry_after > MAX_PAUSE_SECONDS)
 				{
 					pass->retry_seconds = answer->retry_after;
@@ -393,7 +393,7 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 				break;
 
 			case AMO_OVERLOADED:
-				set_trouble(pass, may_shrink ? TROUBLE_SMALLER : TROUBLE_LATER,
+				pass_trouble(pass, may_shrink ? TROUBLE_SMALLER : TROUBLE_LATER,
 							"%s", answer->reason);
 				if (answer->retry_after > MAX_PAUSE_SECONDS)
 				{
@@ -403,7 +403,7 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 				}
 				if (may_shrink)
 				{
-					pause_for(attempt, answer->retry_after);
+					pass_pause(attempt, answer->retry_after);
 					return false;
 				}
 				if (!again)
@@ -411,17 +411,17 @@ ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 				break;
 
 			case AMO_UNREADABLE:
-				set_trouble(pass, TROUBLE_LATER, "%s", answer->reason);
+				pass_trouble(pass, TROUBLE_LATER, "%s", answer->reason);
 				if (!again)
 					return false;
 				break;
 
 			case AMO_UNREACHED:
-				set_trouble(pass, TROUBLE_STOP, "no answer: %s", answer->reason);
+				pass_trouble(pass, TROUBLE_STOP, "no answer: %s", answer->reason);
 				if (!again)
 					return false;
 				break;
 		}
-		pause_for(attempt, answer->retry_after);
+		pass_pause(attempt, answer->retry_after);
 	}
 }
