@@ -262,6 +262,101 @@ BEGIN
 		'account_id', 'Account.',
 		'deal_id', 'amoCRM''s number of the lead.',
 		'at', 'When it was erased.');
+
+	CREATE TABLE IF NOT EXISTS regcrm.forgotten_part (
+		account_id bigint NOT NULL DEFAULT regcrm.current_account(),
+		entity text NOT NULL,
+		id bigint NOT NULL,
+		at timestamptz NOT NULL DEFAULT now(),
+		PRIMARY KEY (account_id, entity, id),
+		CONSTRAINT forgotten_part_entity_check CHECK (entity IN ('contact', 'task'))
+	);
+	PERFORM regcrm.describe('regcrm.forgotten_part', 'Numbers of contacts and tasks of deals that forget() erased, so that the sync does not bring them back.',
+		'account_id', 'Account.',
+		'entity', 'contact or task.',
+		'id', 'amoCRM''s number of it.',
+		'at', 'When it was erased.');
+
+	-- columns that came after the tables
+	ALTER TABLE regcrm.sync_state
+		ADD COLUMN IF NOT EXISTS done_from timestamptz,
+		ADD COLUMN IF NOT EXISTS unsorted boolean NOT NULL DEFAULT false,
+		ADD COLUMN IF NOT EXISTS width interval,
+		ADD COLUMN IF NOT EXISTS pass_requests bigint,
+		ADD COLUMN IF NOT EXISTS quiet_requests bigint;
+	PERFORM regcrm.describe('regcrm.sync_state', '',
+		'done_from', 'Of a history (its entity ends in /history): moment from which on everything has been read; -infinity = all of it.',
+		'unsorted', 'True where amoCRM does not sort the window being read as it was asked to: its pages count then.',
+		'width', 'How long the next stretch of time will be, for lists without order; null = not known yet.',
+		'pass_requests', 'Of the entity pass: requests of the last complete pass.',
+		'quiet_requests', 'Of the entity pass: requests of the last pass that had no more to ask than the least.');
+
+	ALTER TABLE regcrm.account
+		ADD COLUMN IF NOT EXISTS loading boolean NOT NULL DEFAULT false,
+		ADD COLUMN IF NOT EXISTS load_began_at timestamptz,
+		ADD COLUMN IF NOT EXISTS loaded_at timestamptz,
+		ADD COLUMN IF NOT EXISTS load_requests bigint,
+		ADD COLUMN IF NOT EXISTS rejudged_at timestamptz NOT NULL DEFAULT now(),
+		ADD COLUMN IF NOT EXISTS reconciled_at timestamptz;
+	PERFORM regcrm.describe('regcrm.account', '',
+		'loading', 'True while the first load is under way: history comes newest first, and deals that began before known_from are not judged yet.',
+		'load_began_at', 'When the first load began.',
+		'loaded_at', 'When it was complete.',
+		'load_requests', 'How many requests it took, those for the present meanwhile among them.',
+		'rejudged_at', 'Moment of the last rejudge() of all its deals; at first, when the account was made.',
+		'reconciled_at', 'When reconcile() last looked for what had been missed.');
+
+	CREATE TABLE IF NOT EXISTS regcrm.wanted (
+		account_id bigint NOT NULL DEFAULT regcrm.current_account(),
+		entity text NOT NULL,
+		id bigint NOT NULL,
+		reason text,
+		since timestamptz NOT NULL DEFAULT clock_timestamp(),
+		gone_at timestamptz,
+		PRIMARY KEY (account_id, entity, id),
+		CONSTRAINT wanted_entity_check CHECK (entity IN ('leads', 'tasks', 'contacts'))
+	);
+	CREATE INDEX IF NOT EXISTS wanted_open_idx ON regcrm.wanted (account_id, entity, since) WHERE gone_at IS NULL;
+	PERFORM regcrm.describe('regcrm.wanted', 'What the sync is to ask amoCRM for by its number: something named it, and it is not here or not as it is there.',
+		'account_id', 'Account.',
+		'entity', 'leads, tasks or contacts.',
+		'id', 'amoCRM''s number of it.',
+		'reason', 'What named it.',
+		'since', 'Since when it is wanted.',
+		'gone_at', 'When amoCRM said that it has none such; null = not asked yet.');
+
+	CREATE TABLE IF NOT EXISTS regcrm.reconciliation (
+		account_id bigint NOT NULL DEFAULT regcrm.current_account(),
+		at timestamptz NOT NULL DEFAULT clock_timestamp(),
+		entity text NOT NULL,
+		checked bigint NOT NULL,
+		missed bigint NOT NULL DEFAULT 0,
+		outdated bigint NOT NULL DEFAULT 0,
+		gone bigint NOT NULL DEFAULT 0,
+		note text,
+		PRIMARY KEY (account_id, at, entity)
+	);
+	PERFORM regcrm.describe('regcrm.reconciliation', 'What each reconcile() found and put right.',
+		'account_id', 'Account.',
+		'at', 'When it was done.',
+		'entity', 'What was compared: leads, tasks, events, …',
+		'checked', 'Rows that amoCRM showed or was asked for.',
+		'missed', 'Rows that should have been here and were not; they are now.',
+		'outdated', 'Rows that were here in an older version; they are as in amoCRM now.',
+		'gone', 'Rows that amoCRM no longer has; they count as deleted now.',
+		'note', 'What was not put right, and why.');
+
+	CREATE TABLE IF NOT EXISTS regcrm.judging_change (
+		kind text NOT NULL,
+		name text NOT NULL,
+		at timestamptz NOT NULL,
+		PRIMARY KEY (kind, name),
+		CONSTRAINT judging_change_kind_check CHECK (kind IN ('regulation', 'calendar', 'account', 'all'))
+	);
+	PERFORM regcrm.describe('regcrm.judging_change', 'When that by which deals are judged was last changed. Accounts that were not judged again since should be: rejudge().',
+		'kind', 'regulation, calendar, account (its mappings, feeds, users in scope, own settings), or all.',
+		'name', 'Its code, name or number; empty for all.',
+		'at', 'When it was last changed.');
 END
 $$;
 COMMENT ON FUNCTION regcrm.setup_mapping() IS

@@ -317,7 +317,16 @@ begin
 		code, message, $3
 	where not exists (
 		select from regcrm.quarantine q
-		where q.account_id = $1 and q.entity = coalesce($2, 'unknown') and q.resolved_at is null and q.body = $3);
+		where q.account_id = $1 and q.entity = coalesce($2, 'unknown') and q.resolved_at is null and q.body = $3)
+		-- bytes that name whom forget() erased are not kept either
+		and not exists (
+			select from regcrm.forgotten f
+			where f.account_id = $1 and $2 in ('leads', 'tasks', 'notes', 'events')
+				and encode($3, 'escape') ~ format('"%sid"\s*:\s*"?%s([^0-9]|$)', case $2 when 'leads' then '' else 'entity_' end, f.deal_id))
+		and not exists (
+			select from regcrm.forgotten_part f
+			where f.account_id = $1 and $2 = case f.entity when 'contact' then 'contacts' else 'tasks' end
+				and encode($3, 'escape') ~ format('"id"\s*:\s*"?%s([^0-9]|$)', f.id));
 end
 $$;
 comment on function regcrm.quarantine_element(bigint, text, bytea, text) is
@@ -470,6 +479,59 @@ $$;
 comment on function regcrm.ingest(bigint, text, jsonb) is
 	'Takes one page of the amoCRM API v4 as it was sent: any page, any number of times, in any order gives the same rows. Arguments: account; entity (account, users, pipelines, loss_reasons, custom_fields, leads, contacts, tasks, notes, events; leads_notes, contacts_notes, companies_notes where a page of notes does not tell by its links what the notes are about); the page, one element, or an array of elements. Returns how many elements were taken and how many put into quarantine. Error 22023 for a page that is no JSON object or array and for an unknown entity, 42704 for an unknown account.';
 
+create function regcrm.without_forgotten(for_account bigint, kind text, elements jsonb, belongs_to text) returns jsonb
+	language plpgsql volatile parallel unsafe
+	set search_path = pg_catalog, pg_temp
+	as $$
+declare
+	left_over jsonb;
+	tasks bigint[];
+begin
+	with element as materialized (
+		select e.value, e.n, case when jsonb_typeof(e.value) = 'object' then regcrm.json_id(e.value -> 'id') end as id,
+			case when jsonb_typeof(e.value) <> 'object' then null
+				when kind = 'leads' then 'lead' when kind = 'contacts' then 'contact'
+				when kind = 'notes' then coalesce(regcrm.event_entity(belongs_to), regcrm.event_entity(e.value ->> 'entity_type'), 'lead')
+				else regcrm.event_entity(e.value ->> 'entity_type') end as about,
+			case when jsonb_typeof(e.value) <> 'object' then null
+				when kind in ('leads', 'contacts') then regcrm.json_id(e.value -> 'id')
+				else regcrm.json_id(e.value -> 'entity_id') end as about_id
+		from jsonb_array_elements(elements) with ordinality as e(value, n)),
+	told as (
+		select e.*,
+			e.about = 'lead' and exists (
+				select from regcrm.forgotten f where f.account_id = for_account and f.deal_id = e.about_id)
+			or e.about in ('contact', 'company', 'task') and exists (
+				select from regcrm.forgotten_part f
+				where f.account_id = for_account and f.id = e.about_id
+					and f.entity = case e.about when 'task' then 'task' else 'contact' end)
+				-- a person who has come back with another deal is that deal's
+				and not exists (select from regcrm.deal_contact l
+					where l.account_id = for_account and e.about <> 'task' and l.contact_id = e.about_id and l.deleted_at is null)
+				and not (kind = 'contacts' and exists (
+					select from jsonb_array_elements(regcrm.json_list(e.value #> '{_embedded,leads}')) as k(value)
+					where jsonb_typeof(k.value) = 'object' and regcrm.json_id(k.value -> 'id') is not null
+						and not exists (select from regcrm.forgotten f
+							where f.account_id = for_account and f.deal_id = regcrm.json_id(k.value -> 'id')))) as is_forgotten
+		from element e)
+	select coalesce(jsonb_agg(t.value order by t.n) filter (where t.is_forgotten is not true), '[]'),
+		array_agg(t.id) filter (where t.is_forgotten and kind = 'tasks' and t.id is not null)
+	into left_over, tasks
+	from told t;
+
+	-- events will name these tasks, and say what they were about
+	if tasks is not null then
+		insert into regcrm.forgotten_part (account_id, entity, id)
+			select distinct for_account, 'task', t from unnest(tasks) t on conflict do nothing;
+		delete from regcrm.other_event o
+			where o.account_id = for_account and o.entity_type = 'task' and o.entity_id = any (tasks);
+	end if;
+	return left_over;
+end
+$$;
+comment on function regcrm.without_forgotten(bigint, text, jsonb, text) is
+	'For ingest(): the elements of a page without those of deals that forget() erased, their contacts (unless these have another deal) and their tasks. Arguments: account, entity, elements, what notes belong to.';
+
 create function regcrm.ingest_elements(for_account bigint, entity text, elements jsonb, page jsonb) returns regcrm.ingested
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
@@ -487,23 +549,15 @@ declare
 	kind text := case when entity like '%\_notes' then 'notes' else entity end;
 	sifted record;
 	good jsonb[];
+	n_elements integer;
 begin
+	n_elements := jsonb_array_length(elements);
+	-- whom forget() erased stays so, in quarantine too
+	if kind in ('leads', 'contacts', 'tasks', 'notes', 'events') and exists (select from regcrm.forgotten f where f.account_id = for_account) then
+		elements := regcrm.without_forgotten(for_account, kind, elements, belongs_to);
+	end if;
 	sifted := regcrm.sift(for_account, kind, elements);
 	good := sifted.good;
-
-	-- whom forget() erased stays so
-	if kind in ('leads', 'tasks', 'notes', 'events') and exists (select from regcrm.forgotten f where f.account_id = for_account) then
-		good := array(
-			select g.element from unnest(good) with ordinality as g(element, n)
-			where not exists (
-				select from regcrm.forgotten f
-				where f.account_id = for_account
-					and f.deal_id = regcrm.json_id(g.element -> case kind when 'leads' then 'id' else 'entity_id' end)
-					and (kind <> 'tasks' or regcrm.event_entity(g.element ->> 'entity_type') = 'lead')
-					and (kind <> 'events' or regcrm.event_entity(g.element ->> 'entity_type') = 'lead')
-					and (kind <> 'notes' or coalesce(belongs_to, 'leads') = 'leads'))
-			order by g.n);
-	end if;
 
 	if cardinality(good) > 0 then
 		case kind
@@ -513,7 +567,14 @@ begin
 			when 'notes' then perform regcrm.ingest_notes(for_account, good, belongs_to);
 			when 'events' then perform regcrm.ingest_events(for_account, good);
 			when 'users' then perform regcrm.ingest_users(for_account, good);
-			when 'pipelines' then perform regcrm.ingest_pipelines(for_account, good);
+			when 'pipelines' then
+				perform regcrm.ingest_pipelines(for_account, good);
+				-- amoCRM gives them all at once: what is not there is gone
+				if sifted.quarantined = 0 and jsonb_typeof(page -> '_embedded') = 'object' and page #> '{_links,next}' is null then
+					update regcrm.pipeline p set deleted_at = now()
+					where p.account_id = for_account and p.deleted_at is null
+						and p.id <> all (array(select regcrm.json_id(g.element -> 'id') from unnest(good) as g(element)));
+				end if;
 			when 'loss_reasons' then perform regcrm.ingest_loss_reasons(for_account, good);
 			when 'custom_fields' then perform regcrm.ingest_custom_fields(for_account, good, belongs_to);
 			when 'account' then
@@ -523,7 +584,7 @@ begin
 		end case;
 		perform regcrm.fill_feeds(for_account);
 	end if;
-	return (jsonb_array_length(elements) - sifted.quarantined, sifted.quarantined)::regcrm.ingested;
+	return (n_elements - sifted.quarantined, sifted.quarantined)::regcrm.ingested;
 end
 $$;
 comment on function regcrm.ingest_elements(bigint, text, jsonb, jsonb) is

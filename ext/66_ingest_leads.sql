@@ -359,6 +359,14 @@ begin
 	into ids, changed
 	from merged m;
 
+	-- what reconcile() found gone and amoCRM shows again was not
+	with risen as (
+		delete from regcrm.other_event o
+		where o.account_id = for_account and o.type = 'lead_tombstone' and o.entity_type = 'lead' and o.entity_id = any (ids)
+			and o.raw @> '{"found_gone": true}'
+		returning o.entity_id)
+	select trashed || coalesce(array_agg(r.entity_id), '{}') into trashed from risen r;
+
 	moved := regcrm.write_deals(for_account, changed);
 	if cardinality(trashed) > 0 then
 		perform regcrm.reread_deals(for_account, trashed);

@@ -47,10 +47,10 @@ begin
 	left join regcrm.task o on o.account_id = for_account and o.id = t.id
 	left join lateral (
 		select max(v.at) filter (where v.type = 'task_completed') as completed_at,
-			max(v.at) filter (where v.type = 'task_deleted') as deleted_at
+			max(v.at) filter (where v.type in ('task_deleted', 'task_tombstone')) as deleted_at
 		from regcrm.other_event v
 		where v.account_id = for_account and v.entity_type = 'task' and v.entity_id = t.id
-			and v.type in ('task_completed', 'task_deleted')) e on true;
+			and v.type in ('task_completed', 'task_deleted', 'task_tombstone')) e on true;
 end
 $$;
 comment on function regcrm.read_tasks(bigint, jsonb[]) is
@@ -100,6 +100,7 @@ create function regcrm.ingest_tasks(for_account bigint, tasks jsonb[]) returns v
 	as $$
 declare
 	changed jsonb[];
+	risen bigint[];
 begin
 	if not exists (select from regcrm.task_kind_map m where m.account_id = for_account) then
 		perform regcrm.fill_task_kinds(for_account);
@@ -131,6 +132,15 @@ begin
 	where o.raw is null or o.raw is distinct from i.task and i.at >= o.updated_at;
 
 	perform regcrm.write_tasks(for_account, changed);
+
+	-- what reconcile() found gone and amoCRM shows again was not
+	with risen as (
+		delete from regcrm.other_event o
+		where o.account_id = for_account and o.type = 'task_tombstone' and o.entity_type = 'task'
+			and o.entity_id in (select regcrm.json_id(e.task -> 'id') from unnest(tasks) as e(task))
+		returning o.entity_id)
+	select array_agg(r.entity_id) into risen from risen r;
+	perform regcrm.reread_tasks(for_account, risen);
 end
 $$;
 comment on function regcrm.ingest_tasks(bigint, jsonb[]) is

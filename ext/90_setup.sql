@@ -260,6 +260,12 @@ BEGIN
 			AND NOT EXISTS (SELECT FROM regcrm.deal_contact o
 				WHERE o.account_id = $1 AND o.contact_id = l.contact_id AND o.deal_id <> $2));
 
+	INSERT INTO regcrm.forgotten_part (account_id, entity, id)
+		SELECT $1, 'contact', p FROM unnest(persons) p
+		UNION
+		SELECT $1, 'task', t.id FROM regcrm.task t WHERE t.account_id = $1 AND t.deal_id = $2
+		ON CONFLICT DO NOTHING;
+
 	DELETE FROM regcrm.event e WHERE e.account_id = $1 AND e.deal_id = $2;
 	DELETE FROM regcrm.event e WHERE e.account_id = $1 AND e.contact_id = ANY (persons) AND e.deal_id IS NULL;
 	DELETE FROM regcrm.task t WHERE t.account_id = $1 AND t.deal_id = $2;
@@ -267,8 +273,12 @@ BEGIN
 	DELETE FROM regcrm.contact c WHERE c.account_id = $1 AND c.id = ANY (persons);
 	DELETE FROM regcrm.other_event o
 		WHERE o.account_id = $1 AND (o.entity_type IN ('lead', 'leads') AND o.entity_id = $2
-			OR o.entity_type IN ('contact', 'contacts') AND o.entity_id = ANY (persons));
+			OR o.entity_type IN ('contact', 'contacts') AND o.entity_id = ANY (persons)
+			OR o.entity_type = 'task' AND o.entity_id IN (
+				SELECT f.id FROM regcrm.forgotten_part f WHERE f.account_id = $1 AND f.entity = 'task'));
 	DELETE FROM regcrm.outbox o WHERE o.account_id = $1 AND o.deal_id = $2;
+	DELETE FROM regcrm.wanted w
+		WHERE w.account_id = $1 AND (w.entity = 'leads' AND w.id = $2 OR w.entity = 'contacts' AND w.id = ANY (persons));
 	DELETE FROM regcrm.deal d WHERE d.account_id = $1 AND d.id = $2;
 
 	-- what was judged stays as figures; what it was judged by goes

@@ -25,7 +25,7 @@
 #include "workhours.h"
 
 static Statement select_account = {
-	"select regulation, calendar, time_zone, known_from, known_until"
+	"select regulation, calendar, time_zone, known_from, known_until, loading"
 	" from regcrm.account where id = $1",
 	1, {INT8OID}
 };
@@ -136,6 +136,7 @@ read_account(int64 id, const char *under)
 	at = SPI_getbinval(tuple, desc, 5, &isnull);
 	account->synced = !isnull;
 	account->known_until = isnull ? INSTANT_NEVER : DatumGetTimestampTz(at);
+	account->loading = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
 	SPI_freetuptable(SPI_tuptable);
 	account->regulation = regulation_get(under ? under : regulation);
 	account->calendar = workhours_get(calendar, zone);

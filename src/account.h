@@ -24,6 +24,7 @@ typedef struct Account
 	bool		synced;			/* amoCRM owns its facts */
 	instant		known_from;		/* INSTANT_EVER = all of it */
 	instant		known_until;	/* of a synced one, else INSTANT_NEVER */
+	bool		loading;		/* deals that began before known_from wait */
 	int			nfeeds;
 	instant    *feed_since;		/* by FeedNumber; INSTANT_NEVER = not connected */
 	int			noutsiders;

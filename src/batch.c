@@ -16,6 +16,7 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -43,8 +44,14 @@ static Statement select_due = {
 	2, {TIMESTAMPTZOID, INT8OID}
 };
 static Statement select_unknown = {
-	"select from regcrm.account where id = $1 and known_until = '-infinity'",
+	"select known_until = '-infinity', loading from regcrm.account"
+	" where id = $1 and (known_until = '-infinity' or loading)",
 	1, {INT8OID}
+};
+static Statement select_begun = {
+	"select d.id from regcrm.account a join regcrm.deal d on d.account_id = a.id"
+	" where a.id = $1 and d.id = any ($2) and d.created_at >= a.known_from order by d.id",
+	2, {INT8OID, INT8ARRAYOID}
 };
 
 /* Long deals can be cancelled (hazards G14). */
@@ -125,17 +132,55 @@ judge_locked(const Account *account, const DealRef *deals, int n, instant clock,
 }
 
 /*
- * True for a synced account whose first pass is still under way: nothing of it
- * is judged yet, and its deals need not be locked for that.
+ * Keeps of some deals, in order of their ids, those that began at known_from or
+ * later, and returns how many that are.
  */
-static bool
-nothing_known(int64 account_id)
+static int
+keep_begun(int64 account_id, DealRef *deals, int n)
+{
+	Datum	   *ids = palloc(n * sizeof(Datum));
+	Datum		args[2] = {Int64GetDatum(account_id)};
+	int			kept = 0;
+	int			k = 0;
+
+	for (int i = 0; i < n; i++)
+		ids[i] = Int64GetDatum(deals[i].id);
+	args[1] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+											  TYPALIGN_DOUBLE));
+	(void) statement_write(&select_begun, args);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+
+		while (k < n && deals[k].id < id)
+			k++;
+		if (k < n && deals[k].id == id)
+			deals[kept++] = deals[k++];
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return kept;
+}
+
+/*
+ * Of a synced account whose first load is under way, deals of which not all is
+ * known are not judged yet, and need not be locked for that.  Returns how many
+ * are left.
+ */
+static int
+leave_unknown(int64 account_id, DealRef *deals, int n)
 {
 	Datum		arg = Int64GetDatum(account_id);
 	bool		unknown = statement_write(&select_unknown, &arg) > 0;
+	bool		nothing = false;
+	bool		isnull;
 
+	if (unknown)
+		nothing = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	return unknown;
+	if (!unknown)
+		return n;
+	return nothing ? 0 : keep_begun(account_id, deals, n);
 }
 
 /* Locked at the write, by this transaction. */
@@ -159,10 +204,10 @@ batch_judge(int64 account_id, DealRef *deals, int n, instant clock, bool skip,
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 
-	if (n > 0 && nothing_known(account_id))
+	if (n > 0)
 	{
-		handled = all;
-		n = 0;
+		n = leave_unknown(account_id, deals, n);
+		handled = all - n;
 	}
 	for (int from = 0; from < n; from += BATCH)
 	{

@@ -468,6 +468,9 @@ fill_line(TimelineReader *reader)
 	line->created_at = reader->deal.created_at;
 	line->deleted_at = reader->deal.deleted_at;
 	line->known_from = account->known_from;
+	/* of what it did before nothing is known yet, so nothing is judged (load.c) */
+	if (account->loading && reader->deal.created_at < account->known_from)
+		line->known_from = INSTANT_NEVER;
 	line->as_of = reader->as_of;
 	line->nfields = reader->first_other + reader->nothers;
 	line->nfeeds = account->nfeeds;

@@ -7,6 +7,10 @@
  * said at the beginning of the pass, since the present second is not over and
  * lists may lag.  The next one begins OVERLAP before the end of the last.
  *
+ * A feed has two cursors.  The forward one begins where the first load does and
+ * follows the present; the one of its history goes from there back, newest
+ * first, so that what is shown first is what people look at first (load.c).
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -145,37 +149,85 @@ pass_note_failure(Pass *pass, const char *entity, bool is_account)
 						pass->account_id, error->message)));
 }
 
+/* One feed being read by one of its cursors. */
+typedef struct FeedRun
+{
+	Pass	   *pass;
+	const Feed *feed;
+	Cursor		cursor;
+	TimestampTz target;			/* history: so far back and no further */
+	int			limit;			/* rows a page, as asked for now */
+	bool		again;			/* a window of this pass came before */
+	int			unreadable;		/* answers in a row that could not be read */
+	int			pages;			/* of this window */
+} FeedRun;
+
+typedef enum PageEnd
+{
+	PAGE_TAKEN,
+	PAGE_AGAIN,					/* to be asked for anew, perhaps smaller */
+	PAGE_FAILED
+} PageEnd;
+
+static int64
+whole_seconds(int64 width)
+{
+	return width / USECS_PER_SEC * USECS_PER_SEC;
+}
+
 /*
- * Opens the next window of a feed, if there is something to read.
- * again: a window of this pass came before, so there is no need to overlap.
+ * The next window of an unsorted list's history: as wide as its density asks
+ * for, the last one down to the beginning of time, which is next to nothing
+ * more than down to where the account began.
  */
 static bool
-open_window(Pass *pass, const Feed *feed, Cursor *cursor, bool again, int64 *width)
+open_history_window(FeedRun *run)
 {
-	if (cursor->has_done && cursor->done_to >= pass->end)
+	Cursor	   *cursor = &run->cursor;
+	TimestampTz begin = AMOCRM_BEGAN;
+
+	if (cursor->done_from <= run->target)
 		return false;
+	if (run->pass->has_founded)
+		begin = Max(begin, run->pass->founded);
+	if (cursor->has_first_deal)
+		begin = Max(begin, cursor->first_deal);
+	if (cursor->width <= 0)
+		cursor->width = FIRST_WIDTH;
+
+	/* A second more: whether bounds are inclusive is nowhere promised. */
+	cursor->to = cursor->done_from + USECS_PER_SEC;
+	cursor->from = cursor->done_from - cursor->width;
+	cursor->has_from = cursor->from > begin;
+	cursor->page = 1;
+	return true;
+}
+
+/*
+ * Opens the next window of a feed, if there is something to read.
+ */
+static bool
+open_window(FeedRun *run)
+{
+	Cursor	   *cursor = &run->cursor;
+
+	run->pages = 0;
+	if (cursor->history)
+	{
+		if (run->feed->kind == FEED_FIXED)
+			return open_history_window(run);
+		return cursor->done_from > run->target && cursor->page != 0;
+	}
+	if (cursor->has_done && cursor->done_to >= run->pass->end)
+		return false;
+	cursor->plain = false;
 	cursor->has_from = cursor->has_done;
 	if (cursor->has_done)
-		cursor->from = cursor->done_to - (again ? 0 : OVERLAP);
-	cursor->to = pass->end;
+		cursor->from = cursor->done_to - (run->again ? 0 : OVERLAP);
+	cursor->to = run->pass->end;
+	if (run->feed->kind == FEED_FIXED && cursor->has_from && run->again && cursor->width > 0)
+		cursor->to = Min(cursor->to, cursor->from + cursor->width);
 	cursor->page = 1;
-
-	/*
-	 * The long history of a feed without order is cut: one window for what
-	 * came before the first deal, which is next to nothing, then windows whose
-	 * width follows the density found.
-	 */
-	if (feed->kind == FEED_FIXED && !cursor->has_done && pass->has_founded)
-	{
-		cursor->has_from = true;
-		cursor->from = pass->founded;
-		if (cursor->has_first_deal && cursor->first_deal > cursor->from)
-			cursor->to = Min(cursor->to, cursor->first_deal);
-	}
-	else if (feed->kind == FEED_FIXED && again && *width == 0)
-		*width = FIRST_WIDTH;
-	if (feed->kind == FEED_FIXED && cursor->has_from && *width > 0)
-		cursor->to = Min(cursor->to, cursor->from + *width);
 	return true;
 }
 
@@ -209,22 +261,185 @@ analyze_growing(Pass *pass)
 }
 
 /*
- * Brings one feed up to the end of the pass.  False: it is not there yet, and
- * pass->trouble says what is in the way (TROUBLE_NONE: it waits its time).
+ * Asks for pages of another size.  Page numbers mean something else then: what
+ * was read is read again, but for a list whose pages are all the way there is.
  */
-bool
-feed_run(Pass *pass, const Feed *feed)
+static void
+set_limit(FeedRun *run, int limit)
 {
-	Cursor		cursor;
-	CursorStep	load = {pass, feed, &cursor, false, 0, false};
-	ErrorData  *error;
-	int			limit = feed->limit;
-	bool		plain = false;
-	bool		again = false;
-	int			unreadable = 0;
-	int			pages = 0;		/* of this window */
-	int64		width = 0;		/* 0 = all there is */
+	Cursor	   *cursor = &run->cursor;
 
+	if (run->feed->kind == FEED_DICTIONARY ||
+		(cursor->history && run->feed->kind == FEED_MOVING))
+		cursor->page = (cursor->page - 1) * run->limit / limit + 1;
+	else
+		cursor->page = 1;
+	run->limit = limit;
+	run->pages = 0;
+}
+
+/*
+ * The smallest page is still too much: asks for less time instead.  False
+ * where there is nothing left to cut.
+ */
+static bool
+cut_window(FeedRun *run)
+{
+	Cursor	   *cursor = &run->cursor;
+	int64		width;
+
+	if (run->feed->kind == FEED_DICTIONARY || (!cursor->has_from && !cursor->history) ||
+		(cursor->history && run->feed->kind != FEED_FIXED))
+		return false;
+	/* without a beginning, it was to be as wide as others are */
+	width = whole_seconds((cursor->has_from ? cursor->to - cursor->from : cursor->width) / 4);
+	if (width < SHORTEST_WIDTH)
+		return false;
+	cursor->width = width;
+	if (cursor->history)
+	{
+		cursor->from = cursor->to - width;
+		cursor->has_from = true;
+	}
+	else
+		cursor->to = cursor->from + width;
+	cursor->page = 1;
+	run->pages = 0;
+	return true;
+}
+
+/*
+ * Asks for the page that the cursor points at.  PAGE_TAKEN: there is an answer,
+ * which may be that there is nothing.
+ */
+static PageEnd
+ask_page(FeedRun *run, const char *path, AmoAnswer *answer)
+{
+	Pass	   *pass = run->pass;
+
+	if (pass_ask(pass, path, true, answer))
+		return PAGE_TAKEN;
+	if (pass->trouble == TROUBLE_SMALLER)
+	{
+		if (run->limit > MIN_LIMIT)
+		{
+			set_limit(run, Max(run->limit / 2, MIN_LIMIT));
+			return PAGE_AGAIN;
+		}
+		if (cut_window(run))
+			return PAGE_AGAIN;
+		pass->trouble = TROUBLE_LATER;
+		return ++run->unreadable < MAX_TRIES ? PAGE_AGAIN : PAGE_FAILED;
+	}
+	if (pass->trouble == TROUBLE_REFUSED && run->feed->optional)
+	{
+		pass->state = NULL;
+		pass->retry_seconds = 0;
+		pass->trouble = TROUBLE_NONE;
+		answer->verdict = AMO_EMPTY;
+		return PAGE_TAKEN;
+	}
+	return PAGE_FAILED;
+}
+
+/*
+ * One page: asked for, taken in, the cursor behind it.
+ */
+static PageEnd
+read_page(FeedRun *run, PageStep *step)
+{
+	Pass	   *pass = run->pass;
+	Cursor		before = run->cursor;
+	AmoAnswer	answer;
+	ErrorData  *error;
+	PageEnd		end;
+	char	   *path;
+
+	path = page_path(run->feed, &run->cursor, run->limit);
+	end = ask_page(run, path, &answer);
+	if (end != PAGE_TAKEN)
+		return end;
+	pass->pages++;
+
+	step->cursor.pass = pass;
+	step->cursor.feed = run->feed;
+	step->cursor.cursor = &run->cursor;
+	step->cursor.limit = run->limit;
+	if (answer.verdict == AMO_EMPTY)
+	{
+		cursor_advance(run->feed, &run->cursor, &step->stats, false);
+		step->readable = true;
+		error = work_transaction(pass->in_call, step_save_cursor, &step->cursor);
+	}
+	else
+	{
+		step->body = answer.body;
+		step->length = answer.length;
+		error = work_transaction(pass->in_call, step_page, step);
+	}
+	if (error != NULL)
+	{
+		run->cursor = before;
+		pass_trouble_by_error(pass, error);
+		return PAGE_FAILED;
+	}
+	if (!step->readable)
+	{
+		pass_trouble(pass, TROUBLE_LATER, "%s could not be read: %s", path, step->error);
+		if (++run->unreadable == MAX_TRIES)
+			return PAGE_FAILED;
+		pass_pause(run->unreadable, -1);
+		return PAGE_AGAIN;
+	}
+	run->unreadable = 0;
+	run->pages++;
+	pass->counted_requests = pass_requests(pass);
+	pass->rows += step->cursor.rows;
+	pass->quarantined += step->quarantined;
+
+	/*
+	 * Asked for more rows than it gives, a list may fall back to its default of
+	 * 50.  The documented limit is better than that.
+	 */
+	if (run->feed->kind == FEED_FIXED && run->limit > DOCUMENTED_LIMIT && before.page == 1 &&
+		step->more && step->stats.rows == 50)
+	{
+		run->cursor = before;
+		set_limit(run, DOCUMENTED_LIMIT);
+		return PAGE_AGAIN;
+	}
+	return PAGE_TAKEN;
+}
+
+/*
+ * The width of the next window: such that it has about WINDOW_PAGES.
+ */
+static void
+measure_density(FeedRun *run)
+{
+	Cursor	   *cursor = &run->cursor;
+	double		factor = Min(Max((double) WINDOW_PAGES / Max(run->pages, 1), 0.25), 4.0);
+
+	if (run->feed->kind != FEED_FIXED || cursor->width <= 0)
+		return;
+	cursor->width = Max(whole_seconds((int64) (cursor->width * factor)), SHORTEST_WIDTH);
+	cursor->width = Min(cursor->width, LONGEST_WIDTH);
+}
+
+/*
+ * Loads the cursor and finds where to begin.  False: nothing to be read, and
+ * *reached says whether that is because all has been.
+ */
+static bool
+begin_run(FeedRun *run, bool *reached)
+{
+	Pass	   *pass = run->pass;
+	Cursor	   *cursor = &run->cursor;
+	CursorStep	load = {pass, run->feed, cursor, false, 0, 0, false};
+	ErrorData  *error;
+
+	*reached = false;
+	run->limit = run->feed->limit;
 	pass->trouble = TROUBLE_NONE;
 	error = work_transaction(pass->in_call, step_load_cursor, &load);
 	if (error != NULL)
@@ -232,137 +447,108 @@ feed_run(Pass *pass, const Feed *feed)
 		pass_trouble_by_error(pass, error);
 		return false;
 	}
+	if (load.halted)
+	{
+		pass_trouble(pass, TROUBLE_STOP, "the account has been paused or disconnected");
+		pass->halted = true;
+		return false;
+	}
 	/* A person who asks gets an answer now. */
 	if (!load.due && !pass->whole)
 		return false;
 
-	if (feed->kind == FEED_DICTIONARY)
+	if (run->feed->kind == FEED_DICTIONARY)
 	{
-		if (cursor.has_done && !pass->whole && pass->end - cursor.done_to < DICTIONARY_AGE)
-			return true;
-		cursor.has_from = false;
-		cursor.page = 1;
-		cursor.to = pass->end;
+		*reached = cursor->has_done && !pass->whole && pass->end - cursor->done_to < DICTIONARY_AGE;
+		if (*reached)
+			return false;
+		cursor->has_from = false;
+		cursor->page = 1;
+		cursor->to = pass->end;
+		pass->dictionaries++;
+		return true;
 	}
-	else if (cursor.page == 0)
-	{
-		if (!open_window(pass, feed, &cursor, false, &width))
-			return true;
-	}
+	if (cursor->history && run->feed->kind == FEED_MOVING && cursor->page > 1)
+		cursor->page--;			/* rows deleted meanwhile have moved up what was behind */
+	if (cursor->page != 0 && (!cursor->history || cursor->done_from > run->target))
+		return true;
+	*reached = !open_window(run);
+	return !*reached;
+}
 
+/*
+ * Reads page after page.  True: the end, or as far back as asked for, is
+ * reached; or, in history, the time for it is over.  False: not there yet, and
+ * pass->trouble says what is in the way (TROUBLE_NONE: it waits its time).
+ */
+static bool
+run_feed(FeedRun *run)
+{
+	Pass	   *pass = run->pass;
+	Cursor	   *cursor = &run->cursor;
+	bool		reached;
+
+	if (!begin_run(run, &reached))
+		return reached;
 	for (;;)
 	{
-		AmoAnswer	answer;
 		PageStep	step = {{0}};
-		Cursor		before = cursor;
-		char	   *path;
+		PageEnd		end;
 
 		MemoryContextReset(pass->page_context);
 		MemoryContextSwitchTo(pass->page_context);
-
-		path = page_path(feed, &cursor, limit, plain);
-		if (!pass_ask(pass, path, limit > MIN_LIMIT, &answer))
-		{
-			if (pass->trouble == TROUBLE_SMALLER)
-			{
-				/* Page numbers mean something else now: from the start. */
-				limit = Max(limit / 2, MIN_LIMIT);
-				if (cursor.page != 1 && feed->kind != FEED_DICTIONARY)
-					cursor.page = 1;
-				continue;
-			}
-			if (pass->trouble == TROUBLE_REFUSED && feed->optional)
-			{
-				pass->state = NULL;
-				pass->retry_seconds = 0;
-				pass->trouble = TROUBLE_NONE;
-				answer.verdict = AMO_EMPTY;
-			}
-			else
-				return false;
-		}
-		pass->pages++;
-
-		step.cursor.pass = pass;
-		step.cursor.feed = feed;
-		step.cursor.cursor = &cursor;
-		step.cursor.fresh = limit != feed->limit;
-		step.plain = &plain;
-		if (answer.verdict == AMO_EMPTY)
-		{
-			/* On the way back: the pages have become fewer. */
-			if (feed->kind == FEED_DICTIONARY)
-				cursor_close(&cursor);
-			else
-				cursor_advance(feed, &cursor, &step.stats, false, &plain);
-			step.readable = true;
-			error = work_transaction(pass->in_call, step_save_cursor, &step.cursor);
-		}
-		else
-		{
-			step.body = answer.body;
-			step.length = answer.length;
-			error = work_transaction(pass->in_call, step_page, &step);
-		}
-		if (error != NULL)
-		{
-			cursor = before;
-			pass_trouble_by_error(pass, error);
+		end = read_page(run, &step);
+		if (end == PAGE_FAILED)
 			return false;
-		}
-		if (!step.readable)
-		{
-			pass_trouble(pass, TROUBLE_LATER, "%s could not be read: %s", path, step.error);
-			if (++unreadable == MAX_TRIES)
-				return false;
-			pass_pause(unreadable, -1);
+		if (end == PAGE_AGAIN)
 			continue;
-		}
-		unreadable = 0;
-		pages++;
-		pass->counted_requests = pass_requests(pass);
-		pass->rows += step.cursor.rows;
-		pass->quarantined += step.quarantined;
-		tell_progress(pass, feed, &cursor);
+		tell_progress(pass, run->feed, cursor);
 		analyze_growing(pass);
 
-		/*
-		 * Asked for more rows than it gives, a list may fall back to its
-		 * default of 50.  The documented limit is better than that.
-		 */
-		if (feed->kind == FEED_FIXED && limit > 100 && before.page == 1 &&
-			step.more && step.stats.rows == 50)
-		{
-			limit = 100;
-			cursor.page = 1;
-			continue;
-		}
-
 		/* A window that proves too deep is cut, and begun again. */
-		if (feed->kind == FEED_FIXED && cursor.page > WINDOW_MAX_PAGES &&
-			cursor.has_from && cursor.to - cursor.from > USECS_PER_HOUR)
-		{
-			width = Max((cursor.to - cursor.from) / 4 / USECS_PER_SEC * USECS_PER_SEC, USECS_PER_HOUR);
-			cursor.to = cursor.from + width;
-			cursor.page = 1;
-			pages = 0;
+		if (run->feed->kind == FEED_FIXED && cursor->page > WINDOW_MAX_PAGES && cut_window(run))
 			continue;
-		}
 
-		if (cursor.page == 0)
+		if (cursor->page == 0)
 		{
-			if (feed->kind == FEED_DICTIONARY)
+			if (run->feed->kind == FEED_DICTIONARY)
 				return true;
-			if (width > 0)
-			{
-				width = (int64) (width * Min(Max((double) WINDOW_PAGES / pages, 0.25), 4.0));
-				width = Max(width / USECS_PER_SEC * USECS_PER_SEC, USECS_PER_HOUR);
-			}
-			pages = 0;
-			plain = false;
-			again = true;
-			if (!open_window(pass, feed, &cursor, again, &width))
+			measure_density(run);
+			run->again = true;
+			if (!open_window(run))
 				return true;
 		}
+		else if (cursor->history && cursor->done_from <= run->target)
+			return true;
+		if (cursor->history && GetCurrentTimestamp() >= pass->load_until)
+			return true;
 	}
+}
+
+/*
+ * Brings one feed up to the end of the pass.
+ */
+bool
+feed_run(Pass *pass, const Feed *feed)
+{
+	FeedRun		run = {0};
+
+	run.pass = pass;
+	run.feed = feed;
+	return run_feed(&run);
+}
+
+/*
+ * Reads a feed's history back to a moment, or until pass->load_until.
+ */
+bool
+feed_run_back(Pass *pass, const Feed *feed, TimestampTz target)
+{
+	FeedRun		run = {0};
+
+	run.pass = pass;
+	run.feed = feed;
+	run.target = target;
+	run.cursor.history = true;
+	return run_feed(&run);
 }

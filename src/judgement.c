@@ -38,6 +38,10 @@ PG_FUNCTION_INFO_V1(regcrm_flag_expired);
 PG_FUNCTION_INFO_V1(regcrm_judge_deals);
 PG_FUNCTION_INFO_V1(regcrm_account_advanced);
 
+static Statement update_account = {
+	"update regcrm.account set rejudged_at = now() where id = $1 and rejudged_at < now()",
+	1, {INT8OID}
+};
 static Statement select_accounts = {
 	"select id from regcrm.account order by id", 0, {0}
 };
@@ -312,6 +316,7 @@ regcrm_rejudge(PG_FUNCTION_ARGS)
 	{
 		progress.account_id = ids[i];
 		batch_judge_account(ids[i], GetCurrentTimestamp(), say_progress, &progress, &counts);
+		(void) statement_write(&update_account, (Datum[1]) {Int64GetDatum(ids[i])});
 	}
 	end_work(&scope);
 	PG_RETURN_DATUM(judged(fcinfo, &counts));

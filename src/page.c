@@ -10,11 +10,12 @@
  *	 request asks for what is not older than the last row seen, page 1 again:
  *	 nothing can be skipped.  Only where more rows than a page share one
  *	 second does the page number count.  That the rows do come sorted is
- *	 checked.
+ *	 checked.  History does the same downwards.
  * - Where it doesn't (tasks), a window of several pages is read to its end and
  *	 then backwards to its first page: a row that moves up moves to where the
- *	 way back comes later.  The first load asks for no window at all, since
- *	 rows then come in the order of their ids and stay where they are.
+ *	 way back comes later.  History asks for no window at all, since rows then
+ *	 come in the order of their creation and new ones only push others down;
+ *	 what a deletion may have pulled up past us, the events name (load.c).
  * - Events never change, so their windows stand still; but they have no order
  *	 to rely on, so that a long history is cut into windows of some tens of
  *	 pages, whose width follows the density found.
@@ -57,9 +58,18 @@
 
 /* --------------------------------------------------------------- pages */
 
+/* What a window of the feed is made of, read by this cursor. */
+static const char *
+cursor_stamp(const Feed *feed, const Cursor *cursor)
+{
+	/* the only order that the API has for the history of such a list */
+	return cursor->history && feed->kind == FEED_MOVING ? "created_at" : feed->stamp;
+}
+
 static void
 look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *stats)
 {
+	const char *key = cursor_stamp(feed, cursor);
 	JsonbValue	embedded;
 	JsonbValue	list;
 	int			n;
@@ -81,7 +91,7 @@ look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *sta
 
 	n = (int) JsonContainerSize(list.val.binary.data);
 	stats->rows = n;
-	if (feed->stamp == NULL)
+	if (key == NULL)
 		return;
 	for (int i = 0; i < n; i++)
 	{
@@ -92,8 +102,7 @@ look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *sta
 
 		if (row == NULL || row->type != jbvBinary ||
 			!JsonContainerIsObject(row->val.binary.data) ||
-			getKeyJsonValueFromContainer(row->val.binary.data, feed->stamp,
-										 (int) strlen(feed->stamp), &stamp) == NULL ||
+			getKeyJsonValueFromContainer(row->val.binary.data, key, (int) strlen(key), &stamp) == NULL ||
 			stamp.type != jbvNumeric)
 		{
 			stats->sorted = false;
@@ -107,87 +116,127 @@ look_at_page(Jsonb *page, const Feed *feed, const Cursor *cursor, PageStats *sta
 			continue;
 		}
 		at = sync_from_unix((int64) seconds);
-		if (stats->has_last ? at < stats->last : (cursor->has_from && at < cursor->from))
+		if (cursor->history)
+		{
+			if (stats->has_last ? at > stats->last : (feed->kind == FEED_SORTED && at > cursor->to))
+				stats->sorted = false;
+		}
+		else if (stats->has_last ? at < stats->last : (cursor->has_from && at < cursor->from))
 			stats->sorted = false;
-		if (!stats->has_last)
-			stats->distinct = 1;
-		else if (at != stats->last)
-			stats->distinct = 2;
-		if (!stats->has_first || at < stats->first)
-			stats->first = at;
-		stats->has_first = true;
 		stats->last = at;
 		stats->has_last = true;
 	}
 }
 
-/* The end of a window: everything up to it has been read. */
+/* The end of a window: everything in it has been read. */
 void
 cursor_close(Cursor *cursor)
 {
+	cursor->page = 0;
+	if (cursor->history)
+	{
+		if (cursor->has_from)
+			cursor->done_from = cursor->from;
+		else
+			TIMESTAMP_NOBEGIN(cursor->done_from);
+		return;
+	}
 	cursor->has_done = true;
 	cursor->done_to = cursor->to;
-	cursor->page = 0;
 }
 
 /*
- * Moves the cursor behind a page.  more: the API says that another one comes.
- * *plain: the rows are not sorted, so page numbers count.
+ * Where an unsorted list stands after a page: on to its end, and then, where
+ * rows may have moved up meanwhile, back to its first page.  False: it is
+ * sorted, and its stamps tell where to go on.
  */
-void
-cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats,
-			   bool more, bool *plain)
+static bool
+advance_by_number(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more)
 {
+	bool		moves = feed->kind == FEED_MOVING ? !cursor->history : cursor->plain;
+
 	/* On the way back the pages before are already known to exist. */
 	if (cursor->page < 0)
 	{
 		if (++cursor->page == 0)
 			cursor_close(cursor);
-		return;
+		return true;
 	}
-
 	if (!more)
 	{
-		if ((feed->kind == FEED_MOVING || (feed->kind == FEED_SORTED && *plain)) &&
-			cursor->has_done && cursor->page > 1)
+		if (moves && cursor->page > 1)
 			cursor->page = -(cursor->page - 1);
+		else
+			cursor_close(cursor);
+		return true;
+	}
+	if (feed->kind != FEED_SORTED || cursor->plain)
+	{
+		cursor->page++;
+		return true;
+	}
+	/* A page of nothing readable says nothing about the order. */
+	if (!stats->sorted && stats->rows > 0)
+	{
+		cursor->plain = true;
+		cursor->page = cursor->page > 1 ? 1 : cursor->page + 1;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Moves the cursor behind a page.  more: the API says that another one comes.
+ * The row at the border is asked for again, and the second beside it: whether
+ * bounds are inclusive is nowhere promised.
+ */
+void
+cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more)
+{
+	TimestampTz next;
+
+	if (feed->kind == FEED_DICTIONARY)
+	{
+		if (more)
+			cursor->page++;
 		else
 			cursor_close(cursor);
 		return;
 	}
-
-	if (feed->kind == FEED_SORTED && !*plain)
+	if (advance_by_number(feed, cursor, stats, more))
 	{
-		/* A page of nothing readable says nothing about the order. */
-		if (!stats->sorted && stats->rows > 0)
-		{
-			*plain = true;
-			if (cursor->page > 1)
-			{
-				cursor->page = 1;
-				return;
-			}
-		}
-		else if (stats->has_last && (!cursor->has_from || stats->last > cursor->from))
-		{
-			cursor->has_from = true;
-			cursor->from = stats->last;
-			cursor->page = 1;
-			return;
-		}
+		if (cursor->history && feed->kind == FEED_MOVING && cursor->page != 0 &&
+			stats->sorted && stats->has_last)
+			cursor->done_from = Min(cursor->done_from, stats->last + USECS_PER_SEC);
+		return;
 	}
-	cursor->page++;
+
+	next = stats->last + (cursor->history ? USECS_PER_SEC : -USECS_PER_SEC);
+	if (stats->has_last && cursor->history && next < cursor->to)
+	{
+		cursor->to = next;
+		cursor->done_from = Min(cursor->done_from, next);
+		cursor->page = 1;
+	}
+	else if (stats->has_last && !cursor->history && (!cursor->has_from || next > cursor->from))
+	{
+		cursor->has_from = true;
+		cursor->from = next;
+		cursor->page = 1;
+	}
+	else
+		cursor->page++;
 }
 
 /*
  * Path of the page that the cursor points at.
  */
 char *
-page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain)
+page_path(const Feed *feed, const Cursor *cursor, int limit)
 {
 	StringInfoData path;
 	char		name[64];
-	bool		first_load = !cursor->has_done;
+	const char *stamp = cursor_stamp(feed, cursor);
 
 	initStringInfo(&path);
 	appendStringInfoString(&path, feed->path);
@@ -198,17 +247,23 @@ page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain)
 	}
 	if (feed->with != NULL)
 		amo_parameter(&path, "with", feed->with);
-	if (feed->order != NULL)
+	if (cursor->history)
+	{
+		snprintf(name, sizeof(name), "order[%s]", stamp);
+		amo_parameter(&path, name, "desc");
+		if (feed->kind == FEED_MOVING)
+			return path.data;	/* all of it: rows then stay where they are */
+	}
+	else if (feed->order != NULL)
 		amo_parameter(&path, feed->order, "asc");
-	if (feed->stamp != NULL &&
-		!(first_load && (feed->kind == FEED_MOVING || (feed->kind == FEED_SORTED && plain))))
+	if (stamp != NULL)
 	{
 		if (cursor->has_from)
 		{
-			snprintf(name, sizeof(name), "filter[%s][from]", feed->stamp);
+			snprintf(name, sizeof(name), "filter[%s][from]", stamp);
 			amo_parameter_int(&path, name, sync_to_unix(cursor->from));
 		}
-		snprintf(name, sizeof(name), "filter[%s][to]", feed->stamp);
+		snprintf(name, sizeof(name), "filter[%s][to]", stamp);
 		amo_parameter_int(&path, name, sync_to_unix(cursor->to));
 	}
 	return path.data;
@@ -216,7 +271,10 @@ page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain)
 
 /* --------------------------------------------------------------- steps */
 
-/* Before the first deal next to nothing happened; see open_window. */
+/*
+ * Before the first deal next to nothing happened; which one that is, is known
+ * when all leads are.
+ */
 static void
 load_first_deal(CursorStep *step)
 {
@@ -227,7 +285,9 @@ load_first_deal(CursorStep *step)
 	Datum		value;
 
 	if (work_execute("SELECT date_trunc('second', min(d.created_at)) AS first_deal"
-					 " FROM regcrm.deal d WHERE d.account_id = $1",
+					 " FROM regcrm.deal d WHERE d.account_id = $1"
+					 " AND EXISTS (SELECT FROM regcrm.sync_state s WHERE s.account_id = $1"
+					 "  AND s.entity = 'leads" HISTORY "' AND s.done_from = '-infinity')",
 					 1, types, values, NULL) == 0)
 		return;
 	value = work_datum(0, "first_deal", &isnull);
@@ -236,47 +296,85 @@ load_first_deal(CursorStep *step)
 		cursor->first_deal = DatumGetTimestampTz(value);
 }
 
+/* The name of a cursor in sync_state. */
+static Datum
+cursor_name(const Feed *feed, const Cursor *cursor)
+{
+	return CStringGetTextDatum(psprintf("%s%s", feed->name, cursor->history ? HISTORY : ""));
+}
+
+static bool
+read_time(const char *column, TimestampTz *at)
+{
+	bool		isnull;
+	Datum		value = work_datum(0, column, &isnull);
+
+	if (isnull || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
+		return false;
+	*at = DatumGetTimestampTz(value);
+	return true;
+}
+
 void
 step_load_cursor(void *arg)
 {
 	CursorStep *step = arg;
 	Cursor	   *cursor = step->cursor;
+	bool		history = cursor->history;
 	const Oid	types[] = {INT8OID, TEXTOID};
 	Datum		values[2];
 	bool		isnull;
-	bool		no_page;
 	Datum		value;
 
 	memset(cursor, 0, sizeof(Cursor));
+	cursor->history = history;
+	TIMESTAMP_NOBEGIN(cursor->done_from);
 	step->due = true;
-	if (step->feed->kind == FEED_FIXED)
+	if (history && step->feed->kind == FEED_FIXED)
 		load_first_deal(step);
 	values[0] = Int64GetDatum(step->pass->account_id);
-	values[1] = CStringGetTextDatum(step->feed->name);
-	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to,"
+	values[1] = cursor_name(step->feed, cursor);
+	step->halted = work_execute("SELECT FROM regcrm.account a WHERE a.id = $1"
+								" AND (a.paused OR a.state = 'disconnected')",
+								1, types, values, NULL) > 0 && !step->pass->forced;
+	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to, s.done_from, s.unsorted,"
+					 " EXTRACT(epoch FROM s.width)::bigint AS width,"
 					 " COALESCE(s.next_try_at <= clock_timestamp(), true) AS due"
 					 " FROM regcrm.sync_state s WHERE s.account_id = $1 AND s.entity = $2",
 					 2, types, values, NULL) == 0)
 		return;
 
-	value = work_datum(0, "window_from", &isnull);
-	cursor->has_from = !isnull && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value));
-	if (cursor->has_from)
-		cursor->from = DatumGetTimestampTz(value);
-	value = work_datum(0, "page", &no_page);
-	if (!no_page)
+	cursor->has_from = read_time("window_from", &cursor->from);
+	value = work_datum(0, "page", &isnull);
+	if (!isnull)
 		cursor->page = DatumGetInt32(value);
-	value = work_datum(0, "window_to", &isnull);
-	if (isnull || TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value)))
+	if (!read_time("window_to", &cursor->to))
 		cursor->page = 0;
-	else
-		cursor->to = DatumGetTimestampTz(value);
-	value = work_datum(0, "done_to", &isnull);
-	cursor->has_done = !isnull && !TIMESTAMP_NOT_FINITE(DatumGetTimestampTz(value));
-	if (cursor->has_done)
-		cursor->done_to = DatumGetTimestampTz(value);
+	cursor->has_done = read_time("done_to", &cursor->done_to);
+	(void) read_time("done_from", &cursor->done_from);
+	value = work_datum(0, "unsorted", &isnull);
+	cursor->plain = !isnull && DatumGetBool(value);
+	value = work_datum(0, "width", &isnull);
+	if (!isnull)
+		cursor->width = DatumGetInt64(value) * USECS_PER_SEC;
 	value = work_datum(0, "due", &isnull);
 	step->due = DatumGetBool(value);
+}
+
+/*
+ * The page as the feed's own limit counts it: a smaller one that was asked for
+ * is not remembered.
+ */
+static int
+page_to_keep(const CursorStep *step)
+{
+	const Cursor *cursor = step->cursor;
+
+	if (step->limit == step->feed->limit || step->feed->limit == 0 || cursor->page == 0)
+		return cursor->page;
+	if (cursor->history && step->feed->kind == FEED_MOVING)
+		return (cursor->page - 1) * step->limit / step->feed->limit + 1;
+	return 1;
 }
 
 void
@@ -285,36 +383,46 @@ step_save_cursor(void *arg)
 	CursorStep *step = arg;
 	const Cursor *cursor = step->cursor;
 	int64		requests = pass_requests(step->pass);
-	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID};
-	Datum		values[8];
-	char		nulls[8];
+	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
+		INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID};
+	Datum		values[11];
+	char		nulls[11];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(step->pass->account_id);
-	values[1] = CStringGetTextDatum(step->feed->name);
+	values[1] = cursor_name(step->feed, cursor);
 	values[2] = TimestampTzGetDatum(cursor->from);
 	values[3] = TimestampTzGetDatum(cursor->to);
-	values[4] = Int32GetDatum(step->fresh && cursor->page != 0 ? 1 : cursor->page);
+	values[4] = Int32GetDatum(page_to_keep(step));
 	values[5] = TimestampTzGetDatum(cursor->done_to);
 	values[6] = Int64GetDatum(step->rows);
 	values[7] = Int64GetDatum(requests - step->pass->counted_requests);
+	values[8] = TimestampTzGetDatum(cursor->done_from);
+	values[9] = BoolGetDatum(cursor->plain && cursor->page != 0);
+	values[10] = Int64GetDatum(cursor->width / USECS_PER_SEC);
 	if (!cursor->has_from || cursor->page == 0)
 		nulls[2] = 'n';
 	if (cursor->page == 0)
 		nulls[3] = nulls[4] = 'n';
 	if (!cursor->has_done)
 		nulls[5] = 'n';
+	if (!cursor->history)
+		nulls[8] = 'n';
+	if (cursor->width == 0)
+		nulls[10] = 'n';
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
-						" (account_id, entity, window_from, window_to, page, done_to, rows_read, requests, updated_at)"
-						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp())"
+						" (account_id, entity, window_from, window_to, page, done_to, rows_read, requests,"
+						"  done_from, unsorted, width, updated_at)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), clock_timestamp())"
 						" ON CONFLICT (account_id, entity) DO UPDATE SET"
 						" window_from = excluded.window_from, window_to = excluded.window_to,"
 						" page = excluded.page, done_to = excluded.done_to,"
 						" rows_read = s.rows_read + excluded.rows_read,"
 						" requests = s.requests + excluded.requests,"
+						" done_from = excluded.done_from, unsorted = excluded.unsorted, width = excluded.width,"
 						" last_error = NULL, last_error_at = NULL, next_try_at = NULL,"
 						" updated_at = excluded.updated_at",
-						8, types, values, nulls);
+						11, types, values, nulls);
 }
 
 typedef struct IngestStep
@@ -475,31 +583,7 @@ step_page(void *arg)
 				   page.bad[i].sqlstate, page.bad[i].error);
 	step->quarantined = ingest.quarantined + page.nbad;
 
-	/*
-	 * The first load of events tells how far history reaches: what arose
-	 * before the first of them is not judged.
-	 */
-	if (feed->kind == FEED_FIXED && step->stats.has_first)
-	{
-		const Oid	types[] = {INT8OID, TIMESTAMPTZOID};
-		Datum		values[2];
-
-		values[0] = Int64GetDatum(pass->account_id);
-		values[1] = TimestampTzGetDatum(step->stats.first);
-		(void) work_execute("UPDATE regcrm.account a SET known_from = $2"
-							" WHERE a.id = $1 AND a.known_from > $2 AND a.known_until = '-infinity'",
-							2, types, values, NULL);
-	}
-
 	step->cursor.rows = step->stats.rows + page.nbad;
-	if (feed->kind == FEED_DICTIONARY)
-	{
-		if (step->more)
-			cursor->page++;
-		else
-			cursor_close(cursor);
-	}
-	else
-		cursor_advance(feed, cursor, &step->stats, step->more, step->plain);
+	cursor_advance(feed, cursor, &step->stats, step->more);
 	step_save_cursor(&step->cursor);
 }

@@ -73,7 +73,16 @@ static const Feed feeds[] = {
 	NULL, "created_at", "order[created_at]", false},
 };
 
+/* Feeds that are read in windows. */
+#define NLISTS				(lengthof(feeds) - 5)
+
 static bool run_feeds(Pass *pass);
+
+const Feed *
+pass_feed(int number)
+{
+	return number < lengthof(feeds) ? &feeds[number] : NULL;
+}
 
 /* ---------------------------------------------------------------- a pass */
 
@@ -198,7 +207,6 @@ take_account(Pass *pass, const IdentityStep *identity)
 {
 	Cursor		cursor = {0};
 	PageStep	step = {{0}};
-	bool		plain = false;
 	ErrorData  *error;
 
 	cursor.page = 1;
@@ -206,7 +214,6 @@ take_account(Pass *pass, const IdentityStep *identity)
 	step.cursor.pass = pass;
 	step.cursor.feed = &feeds[0];
 	step.cursor.cursor = &cursor;
-	step.plain = &plain;
 	step.body = identity->body;
 	step.length = identity->length;
 	error = work_transaction(pass->in_call, step_page, &step);
@@ -230,7 +237,7 @@ typedef struct AdvanceStep
 
 /*
  * All feeds are complete up to a later moment: moves known_until there and
- * has judged what that frees.
+ * has judged what that frees.  A first load begins by itself (load.c).
  */
 static void
 step_advance(void *arg)
@@ -238,8 +245,6 @@ step_advance(void *arg)
 	Pass	   *pass = ((AdvanceStep *) arg)->pass;
 	const Oid	types[] = {INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	Datum		values[3];
-	char		nulls[3] = {' ', ' ', ' '};
-	Datum		from;
 	bool		isnull;
 	StringInfoData names;
 
@@ -256,19 +261,17 @@ step_advance(void *arg)
 							  "  FROM (VALUES %s) f (name) LEFT JOIN regcrm.sync_state s"
 							  "  ON s.account_id = $1 AND s.entity = f.name) m"
 							  " WHERE a.id = $1 AND m.reached > a.known_until"
+							  " AND (NOT a.loading OR a.known_from < 'infinity')"
 							  " FOR NO KEY UPDATE OF a", names.data),
 					 1, types, values, NULL) == 0)
 		return;
-	from = work_datum(0, "known_until", &isnull);
-	values[1] = from;
+	values[1] = work_datum(0, "known_until", &isnull);
 	values[2] = work_datum(0, "reached", &isnull);
 
-	/* No event at all: history begins now. */
-	(void) work_execute("UPDATE regcrm.account a SET known_until = $3,"
-						" known_from = CASE WHEN a.known_from = 'infinity' THEN $3 ELSE a.known_from END"
-						" WHERE a.id = $1",
-						3, types, values, nulls);
-	(void) work_execute("SELECT regcrm.account_advanced($1, $2, $3)", 3, types, values, nulls);
+	(void) work_execute("UPDATE regcrm.account a SET known_until = $3"
+						" WHERE a.id = $1 AND a.known_until = $2",
+						3, types, values, NULL);
+	(void) work_execute("SELECT regcrm.account_advanced($1, $2, $3)", 3, types, values, NULL);
 }
 
 static void
@@ -276,18 +279,26 @@ step_passed(void *arg)
 {
 	Pass	   *pass = arg;
 	int64		requests = pass_requests(pass);
-	const Oid	types[] = {INT8OID, TEXTOID, INT8OID};
-	Datum		values[3];
+	const Oid	types[] = {INT8OID, TEXTOID, INT8OID, INT8OID, BOOLOID, BOOLOID};
+	Datum		values[6];
 
 	values[0] = Int64GetDatum(pass->account_id);
 	values[1] = CStringGetTextDatum(PASS_ENTITY);
 	values[2] = Int64GetDatum(requests - pass->counted_requests);
-	(void) work_execute("INSERT INTO regcrm.sync_state AS s (account_id, entity, requests, updated_at)"
-						" VALUES ($1, $2, $3, clock_timestamp())"
+	values[3] = Int64GetDatum(requests);
+	values[4] = BoolGetDatum(pass->quiet);
+	values[5] = BoolGetDatum(pass->loading);
+	/* While there is history to load the next pass is due at once. */
+	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
+						" (account_id, entity, requests, pass_requests, quiet_requests, next_try_at, updated_at)"
+						" VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN $4 END,"
+						"  CASE WHEN $6 THEN clock_timestamp() END, clock_timestamp())"
 						" ON CONFLICT (account_id, entity) DO UPDATE SET"
-						" requests = s.requests + excluded.requests,"
-						" last_error = NULL, last_error_at = NULL, next_try_at = NULL, updated_at = excluded.updated_at",
-						3, types, values, NULL);
+						" requests = s.requests + excluded.requests, pass_requests = excluded.pass_requests,"
+						" quiet_requests = COALESCE(excluded.quiet_requests, s.quiet_requests),"
+						" last_error = NULL, last_error_at = NULL, next_try_at = excluded.next_try_at,"
+						" updated_at = excluded.updated_at",
+						6, types, values, NULL);
 	(void) work_execute("UPDATE regcrm.account a SET state = 'ok', state_reason = NULL"
 						" WHERE a.id = $1 AND (a.state <> 'ok' OR a.state_reason IS NOT NULL)",
 						1, types, values, NULL);
@@ -334,6 +345,8 @@ run_feeds(Pass *pass)
 
 	/* That answer is the first dictionary as well. */
 	take_account(pass, &identity);
+	if (!load_begin(pass))
+		return false;
 
 	for (int i = 1; i < lengthof(feeds); i++)
 	{
@@ -377,6 +390,38 @@ run_feeds(Pass *pass)
 }
 
 /*
+ * Brings all feeds up to now, and then some of the history while there is any
+ * to load.
+ */
+static bool
+run_round(Pass *pass)
+{
+	AdvanceStep advance = {pass};
+	ErrorData  *error;
+	bool		complete = run_feeds(pass);
+
+	MemoryContextSwitchTo(pass->context);
+
+	/* Even where some feed failed, others may have caught up. */
+	if (pass->trouble != TROUBLE_STOP)
+	{
+		error = work_transaction(pass->in_call, step_advance, &advance);
+		if (error != NULL)
+		{
+			pass_trouble_by_error(pass, error);
+			pass_note_failure(pass, "judge", false);
+			complete = false;
+		}
+	}
+	/* a request for the account, and one for each list */
+	pass->quiet = complete && !pass->loading && pass->dictionaries == 0 && pass->pages <= 1 + NLISTS;
+	if (complete && pass->loading)
+		complete = load_on(pass);
+	MemoryContextSwitchTo(pass->context);
+	return complete;
+}
+
+/*
  * One pass over one account, whose lock the caller holds.  False: something is
  * in the way, and has been written down; pass->reason says what
  * (TROUBLE_NONE: some feed waits for its time).
@@ -385,7 +430,6 @@ bool
 pass_run(Pass *pass)
 {
 	AccountStep account = {pass, false, NULL, false, false, false, 0};
-	AdvanceStep advance = {pass};
 	ErrorData  *error;
 	char	   *origin;
 	char	   *host;
@@ -414,34 +458,22 @@ pass_run(Pass *pass)
 		amo_last_used(pass->api, account.last_used);
 	pass->noticed_at = GetCurrentTimestamp();
 
-	complete = run_feeds(pass);
-	MemoryContextSwitchTo(pass->context);
-
-	/* Even where some feed failed, others may have caught up. */
-	if (pass->trouble != TROUBLE_STOP)
-	{
-		error = work_transaction(pass->in_call, step_advance, &advance);
-		if (error != NULL)
-		{
-			pass_trouble_by_error(pass, error);
-			pass_note_failure(pass, "judge", false);
-			complete = false;
-		}
-	}
-
+	do
+		complete = run_round(pass);
+	while (complete && pass->loading && pass->in_call);
 	if (complete)
 	{
 		error = work_transaction(pass->in_call, step_passed, pass);
-		if (error != NULL)
+		if (error == NULL)
 		{
-			pass_trouble_by_error(pass, error);
-			return false;
+			pass->counted_requests = pass_requests(pass);
+			outbox_run(pass);
+			return true;
 		}
-		pass->counted_requests = pass_requests(pass);
-		outbox_run(pass);
-		return true;
+		pass_trouble_by_error(pass, error);
+		return false;
 	}
-	if (pass->trouble != TROUBLE_NONE)
+	if (pass->trouble != TROUBLE_NONE && !pass->halted)
 		pass_note_failure(pass, PASS_ENTITY, true);
 	return false;
 }

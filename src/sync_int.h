@@ -32,8 +32,14 @@
 #define WINDOW_MAX_PAGES	100
 /* Rows read in a pass before the tables' statistics are taken anew. */
 #define ANALYZE_ROWS		1000
-/* How wide such a window is before its density is known. */
+/* How wide such a window is before its density is known, and at least, at most. */
 #define FIRST_WIDTH			USECS_PER_DAY
+#define SHORTEST_WIDTH		(10 * USECS_PER_MINUTE)
+#define LONGEST_WIDTH		(3660 * USECS_PER_DAY)
+/* Rows on a page of events, by amoCRM's documentation. */
+#define DOCUMENTED_LIMIT	100
+/* No account is older: 2008-01-01, in the server's microseconds. */
+#define AMOCRM_BEGAN		(2922 * USECS_PER_DAY)
 /* A page is never asked to hold fewer rows. */
 #define MIN_LIMIT			25
 /* So often one request is tried within a pass. */
@@ -52,6 +58,8 @@
 /* Our kind of advisory lock; users' have 1 and 2 here. */
 #define LOCK_CLASS			7
 
+/* In sync_state: behind a feed's name, its history. */
+#define HISTORY				"/history"
 /* In sync_state: the pass as a whole. */
 #define PASS_ENTITY			"pass"
 
@@ -93,12 +101,17 @@ typedef enum Trouble
  */
 typedef struct Cursor
 {
+	bool		history;		/* which of the feed's two this is */
 	bool		has_from;		/* else the beginning is open */
 	TimestampTz from;
 	TimestampTz to;
 	int			page;
+	bool		plain;			/* not sorted as asked: page numbers count */
 	bool		has_done;
-	TimestampTz done_to;
+	TimestampTz done_to;		/* complete up to there */
+	TimestampTz done_from;		/* history: complete from there on; the
+								 * beginning of time = all of it */
+	int64		width;			/* of windows without order; 0 = not known */
 	bool		has_first_deal;
 	TimestampTz first_deal;		/* when the account's first deal began */
 } Cursor;
@@ -119,12 +132,18 @@ typedef struct Pass
 	int64		account_id;
 	bool		in_call;
 	bool		whole;			/* dictionaries too, however young */
+	bool		forced;			/* asked for by name: though it is paused */
 	MemoryContext context;		/* lives as long as the pass */
 	MemoryContext page_context; /* reset after each page */
 
 	AmoClient  *api;
 	Tokens		tokens;
 	bool		renewed;		/* the pair was renewed in this pass */
+	bool		halted;			/* somebody wants it to end */
+	TimestampTz load_until;		/* how long history may be read */
+	bool		loading;		/* there is history left */
+	int			dictionaries;	/* read in this pass */
+	bool		quiet;			/* nothing but the least was asked for */
 	TimestampTz end;			/* of this pass's windows */
 	bool		has_founded;
 	TimestampTz founded;		/* when the account began */
@@ -148,12 +167,9 @@ typedef struct Pass
 typedef struct PageStats
 {
 	int			rows;
-	bool		sorted;			/* by stamp, ascending, from the window's begin */
-	bool		has_first;
-	TimestampTz first;			/* the smallest stamp */
+	bool		sorted;			/* by stamp as asked, from the window's begin */
 	bool		has_last;
 	TimestampTz last;			/* the last row's stamp */
-	int			distinct;		/* at least so many stamps differ (1, 2) */
 } PageStats;
 
 typedef struct CursorStep
@@ -163,7 +179,9 @@ typedef struct CursorStep
 	Cursor	   *cursor;
 	bool		due;			/* out: its back-off is over */
 	int64		rows;			/* to be added */
-	bool		fresh;			/* keep page 1: a smaller limit is not remembered */
+	int			limit;			/* rows a page; that of the feed is what is
+								 * remembered */
+	bool		halted;			/* out: the account is to be left alone */
 } CursorStep;
 
 /* One page: what came, and what became of it. */
@@ -172,7 +190,6 @@ typedef struct PageStep
 	CursorStep	cursor;			/* first: what step_save_cursor() takes */
 	const char *body;
 	size_t		length;
-	bool	   *plain;
 
 	/* Results. */
 	bool		readable;
@@ -237,8 +254,8 @@ extern void sync_refuse_atomic(FunctionCallInfo fcinfo, const char *name);
 
 /* page.c */
 extern void cursor_close(Cursor *cursor);
-extern void cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more, bool *plain);
-extern char *page_path(const Feed *feed, const Cursor *cursor, int limit, bool plain);
+extern void cursor_advance(const Feed *feed, Cursor *cursor, const PageStats *stats, bool more);
+extern char *page_path(const Feed *feed, const Cursor *cursor, int limit);
 extern void step_load_cursor(void *arg);
 extern void step_save_cursor(void *arg);
 extern void step_page(void *arg);
@@ -258,8 +275,14 @@ extern bool pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *a
 /* feed.c */
 extern void pass_note_failure(Pass *pass, const char *entity, bool is_account);
 extern bool feed_run(Pass *pass, const Feed *feed);
+extern bool feed_run_back(Pass *pass, const Feed *feed, TimestampTz target);
+
+/* load.c */
+extern bool load_begin(Pass *pass);
+extern bool load_on(Pass *pass);
 
 /* pass.c */
+extern const Feed *pass_feed(int number);
 extern bool pass_ask_identity(Pass *pass, IdentityStep *identity);
 extern bool pass_run(Pass *pass);
 extern Pass *pass_make(MemoryContext parent, int64 account_id, bool in_call, bool whole);
