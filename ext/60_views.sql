@@ -220,6 +220,25 @@ CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SET
 			('starts_at', 'When the day begins.'),
 			('state', 'How the sync stands: ok, or what keeps it from working.'),
 			('state_reason', 'Why, in words.'),
+			('entity', 'What is read: leads, tasks, events, …; pass = the pass as a whole, connect, reconcile, wanted; null = nothing was ever read.'),
+			('read_from', 'Moment from which on the list has been read; -infinity = all of it; null = it has no history.'),
+			('read_until', 'Moment up to which the list has been read.'),
+			('entity_lag', 'How far read_until is behind now.'),
+			('window_from', 'Beginning of the stretch of time being read.'),
+			('window_to', 'Its end.'),
+			('page', 'Next page of it; null = none is being read.'),
+			('load_progress', 'How much of the history the first load has come through, by time: 0 to 1; the least of the lists for an account.'),
+			('load_eta', 'When the first load will be complete if it goes on as it has: an estimate.'),
+			('loading', 'Whether the first load is under way: deals that began before known_from are not judged yet.'),
+			('load_began_at', 'When the first load began.'),
+			('loaded_at', 'When it was complete.'),
+			('load_requests', 'Requests that the first load took.'),
+			('quiet_pass_requests', 'Requests of the last pass that had nothing more to ask than the least.'),
+			('quiet_minute_requests', 'Requests a minute in which nothing happens, by that and by regcrm.sync_interval.'),
+			('reconciled_at', 'When reconcile() last looked for what had been missed.'),
+			('wanted', 'Things that are to be asked for by their numbers.'),
+			('rejudged_at', 'When all its deals were last judged again.'),
+			('rejudge_due', 'Whether rules, mappings, feeds or calendars have changed since: rejudge() brings findings up to them.'),
 			('sync_runs', 'Whether the sync worker runs in this database; null for a role that may not see (pg_read_all_stats).'),
 			('task_body', 'Text of the task.'),
 			('task_id', 'Task that the duty is about; null = none.'),
@@ -1242,7 +1261,7 @@ BEGIN
 			a.known_from,
 			a.known_until,
 			CASE WHEN isfinite(a.known_until) THEN now() - a.known_until END AS lag,
-			s.last_read_at,
+			s.updated_at AS last_read_at,
 			s.rows_read,
 			s.requests,
 			s.last_error,
@@ -1250,21 +1269,49 @@ BEGIN
 			s.next_try_at,
 			q.quarantined,
 			w.sync_runs,
-			w.clock_runs
+			w.clock_runs,
+			s.entity,
+			s.read_from,
+			s.read_until,
+			now() - s.read_until AS entity_lag,
+			s.window_from,
+			s.window_to,
+			s.page,
+			s.load_progress,
+			CASE WHEN s.load_progress > 0 AND s.load_progress < 1 AND a.loading
+				THEN now() + (now() - a.load_began_at) * ((1 - s.load_progress) / s.load_progress)::double precision END AS load_eta
 		FROM regcrm.account a
-		CROSS JOIN LATERAL (
-			SELECT max(y.updated_at) AS last_read_at,
-				sum(y.rows_read)::bigint AS rows_read,
-				sum(y.requests)::bigint AS requests,
-				(array_agg(y.entity || ': ' || y.last_error ORDER BY y.last_error_at DESC) FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error,
-				max(y.last_error_at) AS last_error_at,
-				max(y.next_try_at) AS next_try_at
+		LEFT JOIN LATERAL (
+			SELECT y.entity,
+				greatest(y.updated_at, h.updated_at) AS updated_at,
+				y.rows_read + COALESCE(h.rows_read, 0) AS rows_read,
+				y.requests + COALESCE(h.requests, 0) AS requests,
+				COALESCE(y.last_error, h.last_error) AS last_error,
+				COALESCE(y.last_error_at, h.last_error_at) AS last_error_at,
+				COALESCE(y.next_try_at, h.next_try_at) AS next_try_at,
+				h.done_from AS read_from,
+				y.done_to AS read_until,
+				COALESCE(y.window_from, h.window_from) AS window_from,
+				COALESCE(y.window_to, h.window_to) AS window_to,
+				COALESCE(y.page, h.page) AS page,
+				CASE WHEN h.done_from = '-infinity' THEN 1
+					WHEN isfinite(h.done_from) AND begun.at < y.done_to THEN greatest(0, least(0.9999, round(
+						(extract(epoch FROM y.done_to - h.done_from) / extract(epoch FROM y.done_to - begun.at))::numeric, 4))) END AS load_progress
 			FROM regcrm.sync_state y
-			WHERE y.account_id = a.id) AS s
+			LEFT JOIN regcrm.sync_state h ON h.account_id = y.account_id AND h.entity = y.entity || '/history'
+			-- history begins with the first deal, once all are here, else with the account
+			CROSS JOIN LATERAL (
+				SELECT COALESCE(
+					CASE WHEN EXISTS (SELECT FROM regcrm.sync_state l
+							WHERE l.account_id = a.id AND l.entity = 'leads/history' AND l.done_from = '-infinity')
+						THEN (SELECT min(d.created_at) FROM regcrm.deal d WHERE d.account_id = a.id) END,
+					regcrm.json_time(a.raw -> 'created_at'), timestamptz '2008-01-01 00:00:00+00') AS at) AS begun
+			WHERE y.account_id = a.id AND y.entity NOT LIKE '%/history') AS s ON true
 		CROSS JOIN LATERAL (
 			SELECT count(*) AS quarantined
 			FROM regcrm.quarantine z
-			WHERE z.account_id = a.id AND z.resolved_at IS NULL) AS q
+			WHERE z.account_id = a.id AND z.resolved_at IS NULL
+				AND (s.entity IS NULL OR z.entity = CASE WHEN s.entity LIKE '%\_notes' THEN 'notes' WHEN s.entity = 'leads_deleted' THEN 'leads' ELSE s.entity END)) AS q
 		CROSS JOIN (
 			-- who may not see other roles' processes does not know
 			SELECT COALESCE(bool_or(p.backend_type = 'regcrm sync'), CASE WHEN s.sees_all THEN false END) AS sync_runs,
@@ -1272,6 +1319,60 @@ BEGIN
 			FROM (SELECT pg_has_role('pg_read_all_stats', 'USAGE') AS sees_all) AS s
 			LEFT JOIN pg_stat_activity p ON p.datname = current_database() AND p.backend_type LIKE 'regcrm %'
 			GROUP BY s.sees_all) AS w;
+
+	CREATE OR REPLACE VIEW regcrm.sync_accounts WITH (security_invoker = true) AS
+		SELECT a.id AS account_id,
+			a.name AS account_name,
+			a.base_url,
+			a.known_until IS NOT NULL AS is_synced,
+			a.state,
+			a.state_reason,
+			a.paused,
+			a.known_from,
+			a.known_until,
+			CASE WHEN isfinite(a.known_until) THEN now() - a.known_until END AS lag,
+			s.last_read_at,
+			s.rows_read,
+			s.requests,
+			s.last_error,
+			s.last_error_at,
+			s.next_try_at,
+			q.quarantined,
+			a.loading,
+			CASE WHEN a.known_until IS NOT NULL THEN s.load_progress END AS load_progress,
+			s.load_eta,
+			a.load_began_at,
+			a.loaded_at,
+			a.load_requests,
+			s.quiet_requests AS quiet_pass_requests,
+			round(s.quiet_requests * 60 / extract(epoch FROM COALESCE(current_setting('regcrm.sync_interval', true)::interval, interval '1 minute'))::numeric, 1)
+				AS quiet_minute_requests,
+			a.reconciled_at,
+			s.wanted,
+			a.rejudged_at,
+			NOT a.loading AND EXISTS (
+				SELECT FROM regcrm.judging_change c
+				WHERE c.at > a.rejudged_at
+					AND (c.kind = 'all' OR c.kind = 'regulation' AND c.name = a.regulation
+						OR c.kind = 'calendar' AND c.name = a.calendar OR c.kind = 'account' AND c.name = a.id::text)) AS rejudge_due
+		FROM regcrm.account a
+		CROSS JOIN LATERAL (
+			SELECT max(y.last_read_at) AS last_read_at,
+				sum(y.rows_read)::bigint AS rows_read,
+				sum(y.requests)::bigint AS requests,
+				(array_agg(y.entity || ': ' || y.last_error ORDER BY y.last_error_at DESC) FILTER (WHERE y.last_error IS NOT NULL))[1] AS last_error,
+				max(y.last_error_at) AS last_error_at,
+				max(y.next_try_at) AS next_try_at,
+				min(y.load_progress) AS load_progress,
+				max(y.load_eta) AS load_eta,
+				(SELECT p.quiet_requests FROM regcrm.sync_state p WHERE p.account_id = a.id AND p.entity = 'pass') AS quiet_requests,
+				(SELECT count(*) FROM regcrm.wanted n WHERE n.account_id = a.id AND n.gone_at IS NULL) AS wanted
+			FROM regcrm.sync_status y
+			WHERE y.account_id = a.id) AS s
+		CROSS JOIN LATERAL (
+			SELECT count(*) AS quarantined
+			FROM regcrm.quarantine z
+			WHERE z.account_id = a.id AND z.resolved_at IS NULL) AS q;
 
 	PERFORM regcrm.setup_question_views();
 	PERFORM regcrm.setup_story_view();
@@ -1299,7 +1400,8 @@ BEGIN
 			('upcoming_deadlines', 'Duties that are running, with their due moments. Filter periods by due_at.'),
 			('regulation_text', 'The rules in force now, readable.'),
 			('regulation_moves', 'The legal moves between stages in force now.'),
-			('sync_status', 'How each account stands: up to when it is known, what failed last, what lies in quarantine, whether the workers run.'),
+			('sync_status', 'How far the sync has read each list of each account, what failed last, when it tries again, how far a first load is. One row an account and entity; columns up to lag and the last two of the workers are the account''s. One row an account: sync_accounts.'),
+			('sync_accounts', 'How each account stands: up to when it is known, what failed last, what lies in quarantine, how far its first load is, whether a rejudge() is due.'),
 			('mart_dirty_days', 'Days whose sums in mart_duty do not hold, since their duties or breaches were written to. Other views stand on it.'),
 			('duty_counts_live', 'The view duty_counts without the mart: counted from deadline and violation. Slower; to compare.'),
 			('account_weeks', 'The weeks of each account''s life in its own time zone, from its first deal to what is known. Other views stand on it.'),

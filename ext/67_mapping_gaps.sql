@@ -422,6 +422,8 @@ begin
 	from synced a
 	where a.calendar is null and not a.owner_confirmed_calendar;
 
+	perform regcrm.setup_judging_change();
+
 	perform regcrm.describe('regcrm.mapping_gaps', 'What of an amoCRM account maps to nothing, and what therefore is not judged.',
 		'account_id', 'Account.',
 		'gap', 'What is missing: status, pipeline, field, field_type, scenario, feed, calendar.',

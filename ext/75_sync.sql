@@ -29,6 +29,200 @@ REVOKE EXECUTE ON PROCEDURE regcrm.sync(bigint) FROM PUBLIC;
 COMMENT ON PROCEDURE regcrm.sync(bigint) IS
 	'One pass over an account, now: reads from amoCRM what is new, page by page, each page and the place behind it committed together, then judges. Null = every connected account. Error 55P03 while another process syncs it, 08006 where something stood in the way (what was read is kept), 25001 in a transaction block.';
 
+CREATE PROCEDURE regcrm.reconcile(account_id bigint DEFAULT NULL, days integer DEFAULT 3)
+	AS 'MODULE_PATHNAME', 'regcrm_reconcile'
+	LANGUAGE C;
+REVOKE EXECUTE ON PROCEDURE regcrm.reconcile(bigint, integer) FROM PUBLIC;
+COMMENT ON PROCEDURE regcrm.reconcile(bigint, integer) IS
+	'A pass over an account as sync() makes it, and then what it can have missed: what amoCRM has shown in the last days is looked at once more, open leads and tasks are asked for by their numbers (what is gone counts as deleted from now on), and so is what facts name and nobody has. What was found stands in reconciliation. Arguments: account (null = every connected one); how many days back, 1 to 36500. Errors as of sync().';
+
+-- Credentials that may not stand in a statement: \copy regcrm.inbox (base_url, token) FROM 'file',
+-- then CALL regcrm.connect('address').  Member of the extension: in no dump.
+CREATE TABLE regcrm.inbox (
+	base_url text NOT NULL,
+	token text,
+	client_id text,
+	client_secret text,
+	code text,
+	redirect_uri text,
+	at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+REVOKE ALL ON TABLE regcrm.inbox FROM PUBLIC;
+COMMENT ON TABLE regcrm.inbox IS
+	'Credentials for connect(), written by \copy so that they stand in no statement, and taken away by the connect() that succeeds with them. Grant INSERT, and no SELECT, to who connects.';
+COMMENT ON COLUMN regcrm.inbox.base_url IS 'Address that they are for, as connect() is given it.';
+COMMENT ON COLUMN regcrm.inbox.token IS 'Long-lived token; null where the other columns are given.';
+COMMENT ON COLUMN regcrm.inbox.client_id IS 'Integration''s id.';
+COMMENT ON COLUMN regcrm.inbox.client_secret IS 'Integration''s secret.';
+COMMENT ON COLUMN regcrm.inbox.code IS 'Authorization code: 20 minutes, one use.';
+COMMENT ON COLUMN regcrm.inbox.redirect_uri IS 'Address the integration was registered with.';
+COMMENT ON COLUMN regcrm.inbox.at IS 'When they came; the newest count.';
+
+CREATE FUNCTION regcrm.need_account(account_id bigint) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM regcrm.need_tables();
+	IF NOT EXISTS (SELECT FROM regcrm.account a WHERE a.id = $1 AND a.known_until IS NOT NULL) THEN
+		RAISE EXCEPTION 'account % is not connected to amoCRM', COALESCE($1::text, 'null')
+			USING ERRCODE = 'undefined_object', HINT = 'Connected accounts stand in regcrm.sync_accounts.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION regcrm.need_account(bigint) IS
+	'Error 42704 unless the account is one that is synced.';
+
+CREATE FUNCTION regcrm.pause(account_id bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM regcrm.need_account($1);
+	UPDATE regcrm.account a SET paused = true WHERE a.id = $1 AND NOT a.paused;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.pause(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.pause(bigint) IS
+	'Has the sync leave an account alone until resume(); a pass under way ends with the list it reads. sync(account) by hand still works. Nothing is judged meanwhile beyond known_until. Argument: account. Error 42704 where it is none that is synced.';
+
+CREATE FUNCTION regcrm.resume(account_id bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM regcrm.need_account($1);
+	UPDATE regcrm.account a SET paused = false WHERE a.id = $1 AND a.paused;
+	-- due at once, the pass as a whole too
+	UPDATE regcrm.sync_state s SET next_try_at = CASE WHEN s.entity = 'pass' THEN clock_timestamp() END
+		WHERE s.account_id = $1 AND (s.next_try_at IS NOT NULL OR s.entity = 'pass');
+	IF to_regprocedure('regcrm.wake_sync()') IS NOT NULL THEN
+		EXECUTE 'SELECT regcrm.wake_sync()';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.resume(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.resume(bigint) IS
+	'Lets the sync go on with an account after pause(), or at once where it waits after a failure: it resumes at the page where it stopped. Argument: account. Error 42704 where it is none that is synced.';
+
+CREATE FUNCTION regcrm.drop_secret(account_id bigint) RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+#variable_conflict use_column
+BEGIN
+	DELETE FROM regcrm.secret s WHERE s.account_id = $1;
+	RETURN FOUND;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.drop_secret(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.drop_secret(bigint) IS
+	'For disconnect(): deletes the tokens of an account, as the owner of the table of secrets. Returns whether there were any.';
+
+CREATE FUNCTION regcrm.disconnect(account_id bigint) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+#variable_conflict use_column
+BEGIN
+	PERFORM regcrm.need_account($1);
+	UPDATE regcrm.account a SET state = 'disconnected', state_reason = format('disconnect() by %s', session_user)
+		WHERE a.id = $1;
+	PERFORM regcrm.drop_secret($1);
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.disconnect(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.disconnect(bigint) IS
+	'Deletes the tokens of an account and ends its sync; its facts and findings stay, and so does amoCRM''s right on them. The tokens themselves end only in amoCRM, where the integration is taken away. connect() again goes on from where the sync stopped. Argument: account. Error 42704 where it is none that is synced.';
+
+-- ---------------------------------------------------------------------------
+-- jobs of pg_cron
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION regcrm.jobs(OUT name text, OUT schedule text, OUT command text) RETURNS SETOF record
+	LANGUAGE sql STABLE PARALLEL SAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT format('regcrm %s %s', j.name, current_database()), j.schedule, j.command
+	FROM (VALUES
+		('reconcile', '30 0 * * *', 'CALL regcrm.reconcile()')) AS j(name, schedule, command)
+	$$;
+COMMENT ON FUNCTION regcrm.jobs() IS
+	'The jobs that schedule_jobs() gives to pg_cron: names, which carry the database; schedules, in the time zone of pg_cron (GMT unless it is told otherwise); commands.';
+
+CREATE FUNCTION regcrm.need_cron(action text) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	home text := current_setting('cron.database_name', true);
+	statements text;
+BEGIN
+	IF to_regclass('cron.job') IS NOT NULL THEN
+		RETURN;
+	END IF;
+	SELECT string_agg(CASE action
+		WHEN 'schedule' THEN format('SELECT cron.schedule_in_database(%L, %L, %L, %L);', j.name, j.schedule, j.command, current_database())
+		ELSE format('SELECT cron.unschedule(j.jobid) FROM cron.job j WHERE j.jobname = %L;', j.name) END, E'\n' ORDER BY j.name)
+	INTO statements
+	FROM regcrm.jobs() j;
+	IF home = current_database() THEN
+		RAISE EXCEPTION 'extension "pg_cron" is not installed in database "%"', home
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = 'Run here: CREATE EXTENSION pg_cron; then call this function again.';
+	ELSIF home IS NOT NULL THEN
+		RAISE EXCEPTION 'pg_cron keeps its jobs in database "%"', home
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				HINT = format(E'Run in database "%s":\n%s', home, statements);
+	END IF;
+	RAISE EXCEPTION 'pg_cron does not run on this server'
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = format(E'Add pg_cron to shared_preload_libraries, restart the server, run CREATE EXTENSION pg_cron in the database that cron.database_name names ("postgres" unless it is set), and there:\n%s', statements);
+END
+$$;
+COMMENT ON FUNCTION regcrm.need_cron(text) IS
+	'Error 55000 where pg_cron does not keep its jobs in this database; its hint is what to run where it does. Argument: schedule or unschedule.';
+
+CREATE FUNCTION regcrm.schedule_jobs() RETURNS integer
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	j record;
+	n integer := 0;
+BEGIN
+	PERFORM regcrm.need_cron('schedule');
+	FOR j IN SELECT * FROM regcrm.jobs() LOOP
+		EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING j.name, j.schedule, j.command;
+		n := n + 1;
+	END LOOP;
+	RETURN n;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.schedule_jobs() FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.schedule_jobs() IS
+	'Gives pg_cron the jobs of this database (regcrm.jobs(): the nightly reconcile), under the role that calls; called again, brings them up to date. Returns how many there are. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
+
+CREATE FUNCTION regcrm.unschedule_jobs() RETURNS integer
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	n integer;
+BEGIN
+	PERFORM regcrm.need_cron('unschedule');
+	EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job j WHERE j.jobname LIKE ''regcrm %'' AND j.database = current_database()'
+		INTO n;
+	RETURN n;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.unschedule_jobs() FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.unschedule_jobs() IS
+	'Takes the jobs of this database away from pg_cron. Returns how many there were. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
+
 -- Member of the extension: it says how this server is run and is in no dump.
 CREATE TABLE regcrm.worker_switch (
 	only_row boolean NOT NULL DEFAULT true PRIMARY KEY CHECK (only_row),

@@ -112,7 +112,7 @@ SELECT from_stage, from_stage_name, to_stage, to_stage_name, comment_required, b
 	WHERE regulation = 'idrive' AND (from_stage IS NULL OR from_stage = 'won' OR to_stage = 'won') ORDER BY from_stage NULLS FIRST, to_stage;
 
 -- How fresh it is.
-SELECT account_name, is_synced, state, known_until, lag, quarantined FROM regcrm.sync_status WHERE account_id = 9060;
+SELECT account_name, is_synced, state, known_until, lag, quarantined FROM regcrm.sync_accounts WHERE account_id = 9060;
 
 -- Each view and column says what it means; no type of ours; rights are the reader's.
 SELECT c.relname AS view_without_comment FROM pg_class c

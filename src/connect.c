@@ -95,6 +95,51 @@ check_secret(const char *secret, const char *parameter)
 				 errdetail("It must be one word of printable ASCII characters.")));
 }
 
+/* Credentials that were put into regcrm.inbox for an address. */
+typedef struct InboxStep
+{
+	MemoryContext context;
+	const char *origin;
+	char	   *token;
+	char	   *client_id;
+	char	   *client_secret;
+	char	   *code;
+	char	   *redirect_uri;
+	bool		found;
+} InboxStep;
+
+static void
+step_read_inbox(void *arg)
+{
+	InboxStep  *step = arg;
+	const Oid	types[] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(step->origin)};
+
+	step->found = work_execute_secret("SELECT pg_catalog.btrim(i.token) AS token, i.client_id, i.client_secret, i.code, i.redirect_uri"
+									  " FROM regcrm.inbox i"
+									  " WHERE pg_catalog.rtrim(pg_catalog.btrim(i.base_url), '/') = $1"
+									  " ORDER BY i.at DESC LIMIT 1", 1, types, values, NULL) > 0;
+	if (!step->found)
+		return;
+	step->token = sync_keep_text(step->context, 0, "token");
+	step->client_id = sync_keep_text(step->context, 0, "client_id");
+	step->client_secret = sync_keep_text(step->context, 0, "client_secret");
+	step->code = sync_keep_text(step->context, 0, "code");
+	step->redirect_uri = sync_keep_text(step->context, 0, "redirect_uri");
+}
+
+static void
+step_empty_inbox(void *arg)
+{
+	InboxStep  *step = arg;
+	const Oid	types[] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(step->origin)};
+
+	(void) work_execute_secret("DELETE FROM regcrm.inbox i"
+							   " WHERE pg_catalog.rtrim(pg_catalog.btrim(i.base_url), '/') = $1",
+							   1, types, values, NULL);
+}
+
 typedef struct RegisterStep
 {
 	const IdentityStep *identity;
@@ -155,6 +200,9 @@ step_register(void *arg)
 	(void) work_execute("INSERT INTO regcrm.feed (account_id, feed, since)"
 						" SELECT $1, f, '-infinity' FROM unnest('{calls,tasks,comments}'::text[]) f"
 						" ON CONFLICT DO NOTHING", 1, types, values, nulls);
+	if (step->is_new)
+		(void) work_execute("UPDATE regcrm.account a SET rejudged_at = clock_timestamp() WHERE a.id = $1",
+							1, types, values, nulls);
 
 	/* Whatever kept the account waiting is over. */
 	(void) work_execute("UPDATE regcrm.sync_state s SET next_try_at = NULL"
@@ -284,6 +332,33 @@ connect_account(Pass *pass, const char *origin, const char *code,
 }
 
 /*
+ * Where the statement names no credentials, those that lie in the inbox for
+ * this address become its arguments.  True: the statement has its own.
+ */
+static bool
+read_inbox(MemoryContext context, const char *origin, char **argument, InboxStep *inbox)
+{
+	ErrorData  *error;
+
+	for (int i = 0; i < CONNECT_ARGUMENTS; i++)
+		if (i != CONNECT_BASE_URL && i != CONNECT_ACCOUNT_ID && argument[i] != NULL)
+			return true;
+	inbox->context = context;
+	inbox->origin = origin;
+	error = work_transaction(true, step_read_inbox, inbox);
+	if (error != NULL)
+		ReThrowError(error);
+	if (!inbox->found)
+		return true;
+	argument[CONNECT_TOKEN] = inbox->token;
+	argument[CONNECT_CLIENT_ID] = inbox->client_id;
+	argument[CONNECT_CLIENT_SECRET] = inbox->client_secret;
+	argument[CONNECT_CODE] = inbox->code;
+	argument[CONNECT_REDIRECT_URI] = inbox->redirect_uri;
+	return false;
+}
+
+/*
  * Error context callback: the statement may hold a secret, so the server's
  * log does not repeat it beside a message.
  */
@@ -314,6 +389,8 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	Datum		value;
 	bool		isnull = false;
 	bool		by_code;
+	bool		in_statement;
+	InboxStep	inbox = {0};
 	HeapTuple	tuple;
 	ErrorContextCallback hiding;
 
@@ -339,6 +416,10 @@ regcrm_connect(PG_FUNCTION_ARGS)
 				 errmsg("base URL \"%s\" cannot be used", argument[CONNECT_BASE_URL]),
 				 errdetail("%s", wrong)));
 
+	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	work_require_ready();
+	in_statement = read_inbox(context, origin, argument, &inbox);
 	by_code = argument[CONNECT_CLIENT_ID] != NULL || argument[CONNECT_CLIENT_SECRET] != NULL ||
 		argument[CONNECT_CODE] != NULL || argument[CONNECT_REDIRECT_URI] != NULL;
 	if ((argument[CONNECT_TOKEN] != NULL) + (argument[CONNECT_TOKEN_FILE] != NULL) + by_code != 1 ||
@@ -347,7 +428,7 @@ regcrm_connect(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("one way to authorize must be given"),
-				 errdetail("The ways are token; token_file; or client_id, client_secret, code and redirect_uri together.")));
+				 errdetail("The ways are token; token_file; a row of regcrm.inbox for this address; or client_id, client_secret, code and redirect_uri together.")));
 
 	if (by_code)
 	{
@@ -366,19 +447,15 @@ regcrm_connect(PG_FUNCTION_ARGS)
 			given.access = argument[CONNECT_TOKEN];
 		check_secret(given.access, argument[CONNECT_TOKEN_FILE] ? "token_file" : "token");
 	}
-	if (argument[CONNECT_TOKEN] != NULL || by_code)
+	if (in_statement && (argument[CONNECT_TOKEN] != NULL || by_code))
 		ereport(WARNING,
 				(errmsg("a secret stands in the text of this statement"),
 				 errdetail("Statement logs, pg_stat_activity and the client's history may hold it."),
-				 errhint("Use token_file, or a parameter of the client's protocol with log_parameter_max_length = 0; else remove the statement from the logs.")));
+				 errhint("Use token_file, or \\copy regcrm.inbox (base_url, token) from a file; and remove the statement from the logs.")));
 
 	/* Until amoCRM has said its number the account goes by its address. */
 	provisional = -(int64) ((DatumGetUInt64(hash_any_extended((const unsigned char *) origin,
 															  (int) strlen(origin), 0)) >> 2) + 1);
-
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
-	work_require_ready();
 
 	if (!sync_lock(provisional))
 		ereport(ERROR,
@@ -398,6 +475,13 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	MemoryContextDelete(pass->context);
+	if (!in_statement)
+	{
+		ErrorData  *error = work_transaction(true, step_empty_inbox, &inbox);
+
+		if (error != NULL)
+			ReThrowError(error);
+	}
 	SPI_finish();
 	worker_wake("regcrm sync");
 

@@ -79,6 +79,7 @@ typedef struct FailStep
 	const char *entity;
 	bool		is_account;
 	int			seconds;		/* 0 = double what was waited before */
+	bool		news;			/* out: no such failure was there before */
 } FailStep;
 
 /*
@@ -102,6 +103,8 @@ step_failed(void *arg)
 	values[5] = Float8GetDatum(RETRY_LAST);
 	values[6] = Int64GetDatum(requests - pass->counted_requests);
 	values[7] = Float8GetDatum(sync_jitter());
+	step->news = work_execute("SELECT FROM regcrm.sync_state s WHERE s.account_id = $1 AND s.entity = $2"
+							  " AND s.last_error IS NOT NULL", 2, types, values, NULL) == 0;
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
 						" (account_id, entity, last_error, last_error_at, next_try_at, requests, updated_at)"
 						" VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp() +"
@@ -125,10 +128,14 @@ step_failed(void *arg)
 		state_values[0] = Int64GetDatum(pass->account_id);
 		state_values[1] = CStringGetTextDatum(pass->state);
 		state_values[2] = CStringGetTextDatum(pass->reason);
-		(void) work_execute("UPDATE regcrm.account a SET state = $2, state_reason = $3"
-							" WHERE a.id = $1"
-							" AND (a.state <> $2 OR a.state_reason IS DISTINCT FROM $3)",
-							3, state_types, state_values, NULL);
+		if (work_execute("UPDATE regcrm.account a SET state = $2, state_reason = $3"
+						 " WHERE a.id = $1 AND a.state <> $2 AND a.state <> 'disconnected'",
+						 3, state_types, state_values, NULL) > 0)
+			step->news = true;
+		else
+			(void) work_execute("UPDATE regcrm.account a SET state_reason = $3"
+								" WHERE a.id = $1 AND a.state = $2 AND a.state_reason IS DISTINCT FROM $3",
+								3, state_types, state_values, NULL);
 	}
 }
 
@@ -138,9 +145,11 @@ step_failed(void *arg)
 void
 pass_note_failure(Pass *pass, const char *entity, bool is_account)
 {
-	FailStep	step = {pass, entity, is_account, pass->retry_seconds};
+	FailStep	step = {pass, entity, is_account, pass->retry_seconds, false};
 	ErrorData  *error = work_transaction(pass->in_call, step_failed, &step);
 
+	if (is_account)
+		pass->news = step.news;
 	if (error == NULL)
 		pass->counted_requests = pass_requests(pass);
 	else
@@ -160,6 +169,7 @@ typedef struct FeedRun
 	bool		again;			/* a window of this pass came before */
 	int			unreadable;		/* answers in a row that could not be read */
 	int			pages;			/* of this window */
+	Comparison *comparison;		/* the cursor is only for this look */
 } FeedRun;
 
 typedef enum PageEnd
@@ -365,11 +375,13 @@ read_page(FeedRun *run, PageStep *step)
 	step->cursor.feed = run->feed;
 	step->cursor.cursor = &run->cursor;
 	step->cursor.limit = run->limit;
+	step->comparison = run->comparison;
 	if (answer.verdict == AMO_EMPTY)
 	{
 		cursor_advance(run->feed, &run->cursor, &step->stats, false);
 		step->readable = true;
-		error = work_transaction(pass->in_call, step_save_cursor, &step->cursor);
+		error = run->comparison != NULL ? NULL :
+			work_transaction(pass->in_call, step_save_cursor, &step->cursor);
 	}
 	else
 	{
@@ -393,7 +405,8 @@ read_page(FeedRun *run, PageStep *step)
 	}
 	run->unreadable = 0;
 	run->pages++;
-	pass->counted_requests = pass_requests(pass);
+	if (run->comparison == NULL)
+		pass->counted_requests = pass_requests(pass);
 	pass->rows += step->cursor.rows;
 	pass->quarantined += step->quarantined;
 
@@ -482,14 +495,11 @@ begin_run(FeedRun *run, bool *reached)
  * pass->trouble says what is in the way (TROUBLE_NONE: it waits its time).
  */
 static bool
-run_feed(FeedRun *run)
+read_pages(FeedRun *run)
 {
 	Pass	   *pass = run->pass;
 	Cursor	   *cursor = &run->cursor;
-	bool		reached;
 
-	if (!begin_run(run, &reached))
-		return reached;
 	for (;;)
 	{
 		PageStep	step = {{0}};
@@ -525,6 +535,14 @@ run_feed(FeedRun *run)
 	}
 }
 
+static bool
+run_feed(FeedRun *run)
+{
+	bool		reached;
+
+	return begin_run(run, &reached) ? read_pages(run) : reached;
+}
+
 /*
  * Brings one feed up to the end of the pass.
  */
@@ -551,4 +569,27 @@ feed_run_back(Pass *pass, const Feed *feed, TimestampTz target)
 	run.target = target;
 	run.cursor.history = true;
 	return run_feed(&run);
+}
+
+/*
+ * Looks once more at what a feed has shown since a moment.  What is found is
+ * taken in; the feed's cursors stay where they are.
+ */
+bool
+feed_compare(Pass *pass, const Feed *feed, TimestampTz from, Comparison *comparison)
+{
+	FeedRun		run = {0};
+
+	run.pass = pass;
+	run.feed = feed;
+	run.limit = feed->limit;
+	run.comparison = comparison;
+	run.cursor.has_from = true;
+	run.cursor.from = from;
+	run.cursor.to = pass->end;
+	run.cursor.has_done = true;
+	run.cursor.done_to = from;
+	run.cursor.page = 1;
+	pass->trouble = TROUBLE_NONE;
+	return read_pages(&run);
 }

@@ -39,8 +39,8 @@ PG_FUNCTION_INFO_V1(regcrm_judge_deals);
 PG_FUNCTION_INFO_V1(regcrm_account_advanced);
 
 static Statement update_account = {
-	"update regcrm.account set rejudged_at = now() where id = $1 and rejudged_at < now()",
-	1, {INT8OID}
+	"update regcrm.account set rejudged_at = $2 where id = $1 and rejudged_at < $2",
+	2, {INT8OID, TIMESTAMPTZOID}
 };
 static Statement select_accounts = {
 	"select id from regcrm.account order by id", 0, {0}
@@ -314,9 +314,13 @@ regcrm_rejudge(PG_FUNCTION_ARGS)
 	ids = accounts_to_judge(fcinfo, &n);
 	for (int i = 0; i < n; i++)
 	{
+		instant		began = GetCurrentTimestamp();
+		Datum		args[2] = {Int64GetDatum(ids[i]), TimestampTzGetDatum(began)};
+
 		progress.account_id = ids[i];
-		batch_judge_account(ids[i], GetCurrentTimestamp(), say_progress, &progress, &counts);
-		(void) statement_write(&update_account, (Datum[1]) {Int64GetDatum(ids[i])});
+		batch_judge_account(ids[i], began, say_progress, &progress, &counts);
+		/* what changed until then has been judged by */
+		(void) statement_write(&update_account, args);
 	}
 	end_work(&scope);
 	PG_RETURN_DATUM(judged(fcinfo, &counts));

@@ -541,8 +541,78 @@ ingest_singly(IngestStep *all, Jsonb *page, const char *key, const ErrorData *wh
 }
 
 /*
- * Takes a page in: its rows, what of it goes to quarantine, and the cursor
- * behind it.
+ * Takes a page's rows in; what can't be read goes to quarantine.  Returns how
+ * many did.
+ */
+int64
+page_take(Pass *pass, const Feed *feed, const AmoPage *page)
+{
+	IngestStep	ingest = {0};
+
+	ingest.account_id = pass->account_id;
+	ingest.entity = ingest_name(feed);
+	ingest.page = page->page;
+	if (page->page != NULL)
+	{
+		ErrorData  *error = work_attempt(step_ingest, &ingest);
+
+		if (error != NULL)
+		{
+			ingest.quarantined = 0;
+			ingest_singly(&ingest, page->page, feed->entity, error);
+		}
+	}
+	for (int i = 0; i < page->nbad; i++)
+		quarantine(pass->account_id, ingest.entity, page->bad[i].bytes, page->bad[i].length,
+				   page->bad[i].sqlstate, page->bad[i].error);
+	return ingest.quarantined + page->nbad;
+}
+
+/* Counts what a page shows that should have been here, before it is taken. */
+void
+page_compare(const Pass *pass, const Feed *feed, Jsonb *page, Comparison *comparison)
+{
+	const Oid	types[] = {INT8OID, TEXTOID, JSONBOID, TIMESTAMPTZOID};
+	Datum		values[4];
+	bool		isnull;
+
+	if (page == NULL)
+		return;
+	values[0] = Int64GetDatum(pass->account_id);
+	values[1] = CStringGetTextDatum(ingest_name(feed));
+	values[2] = JsonbPGetDatum(page);
+	values[3] = TimestampTzGetDatum(comparison->until);
+	if (work_execute("SELECT c.checked, c.missed, c.outdated FROM regcrm.compare_page($1, $2, $3, $4) c",
+					 4, types, values, NULL) == 0)
+		return;
+	comparison->checked += DatumGetInt64(work_datum(0, "checked", &isnull));
+	comparison->missed += DatumGetInt64(work_datum(0, "missed", &isnull));
+	comparison->outdated += DatumGetInt64(work_datum(0, "outdated", &isnull));
+}
+
+/*
+ * Takes note of what a page names and nobody has.  Not while history is being
+ * loaded: most of it is still to come.
+ */
+static void
+note_unknown(Pass *pass, const Feed *feed, Jsonb *page)
+{
+	const Oid	types[] = {INT8OID, TEXTOID, JSONBOID};
+	Datum		values[3];
+	bool		isnull;
+
+	if (pass->loading || page == NULL || feed->kind == FEED_DICTIONARY)
+		return;
+	values[0] = Int64GetDatum(pass->account_id);
+	values[1] = CStringGetTextDatum(ingest_name(feed));
+	values[2] = JsonbPGetDatum(page);
+	if (work_execute("SELECT regcrm.note_unknown($1, $2, $3) AS stale", 3, types, values, NULL) > 0 &&
+		DatumGetBool(work_datum(0, "stale", &isnull)))
+		pass->stale_dictionaries = true;
+}
+
+/*
+ * Takes a page in, and the cursor behind it.
  */
 void
 step_page(void *arg)
@@ -552,7 +622,7 @@ step_page(void *arg)
 	const Feed *feed = step->cursor.feed;
 	Cursor	   *cursor = step->cursor.cursor;
 	AmoPage		page;
-	IngestStep	ingest = {0};
+	Comparison	before = {0};
 
 	/* The step may be repeated: it sets all its results. */
 	step->readable = amo_read_page(step->body, step->length, feed->path, feed->entity, &page);
@@ -565,25 +635,18 @@ step_page(void *arg)
 	step->more = page.has_next && feed->limit > 0;
 	look_at_page(page.page, feed, cursor, &step->stats);
 
-	ingest.account_id = pass->account_id;
-	ingest.entity = ingest_name(feed);
-	ingest.page = page.page;
-	if (page.page != NULL)
+	if (step->comparison != NULL)
 	{
-		ErrorData  *error = work_attempt(step_ingest, &ingest);
-
-		if (error != NULL)
-		{
-			ingest.quarantined = 0;
-			ingest_singly(&ingest, page.page, feed->entity, error);
-		}
+		before = *step->comparison;
+		page_compare(pass, feed, page.page, &before);
 	}
-	for (int i = 0; i < page.nbad; i++)
-		quarantine(pass->account_id, ingest.entity, page.bad[i].bytes, page.bad[i].length,
-				   page.bad[i].sqlstate, page.bad[i].error);
-	step->quarantined = ingest.quarantined + page.nbad;
+	step->quarantined = page_take(pass, feed, &page);
+	note_unknown(pass, feed, page.page);
 
 	step->cursor.rows = step->stats.rows + page.nbad;
 	cursor_advance(feed, cursor, &step->stats, step->more);
-	step_save_cursor(&step->cursor);
+	if (step->comparison != NULL)
+		*step->comparison = before;
+	else
+		step_save_cursor(&step->cursor);
 }

@@ -123,6 +123,16 @@ step_load_account(void *arg)
 		step->last_used = DatumGetTimestampTz(value);
 }
 
+const Feed *
+pass_feed_named(const char *name)
+{
+	for (int i = 0; i < lengthof(feeds); i++)
+		if (strcmp(feeds[i].name, name) == 0)
+			return &feeds[i];
+	elog(ERROR, "unknown feed \"%s\"", name);
+	return NULL;
+}
+
 static void
 step_read_identity(void *arg)
 {
@@ -299,9 +309,35 @@ step_passed(void *arg)
 						" last_error = NULL, last_error_at = NULL, next_try_at = excluded.next_try_at,"
 						" updated_at = excluded.updated_at",
 						6, types, values, NULL);
-	(void) work_execute("UPDATE regcrm.account a SET state = 'ok', state_reason = NULL"
-						" WHERE a.id = $1 AND (a.state <> 'ok' OR a.state_reason IS NOT NULL)",
-						1, types, values, NULL);
+	pass->news = work_execute("UPDATE regcrm.account a SET state = 'ok', state_reason = NULL"
+							  " WHERE a.id = $1 AND a.state <> 'disconnected'"
+							  " AND (a.state <> 'ok' OR a.state_reason IS NOT NULL)",
+							  1, types, values, NULL) > 0;
+}
+
+/*
+ * What the feeds have named and did not bring: things by their numbers, and
+ * dictionaries that lack something.
+ */
+static bool
+read_the_rest(Pass *pass)
+{
+	for (int i = 1; pass->stale_dictionaries && i < lengthof(feeds); i++)
+	{
+		MemoryContextSwitchTo(pass->context);
+		if (feeds[i].kind == FEED_DICTIONARY && !feed_run(pass, &feeds[i]))
+		{
+			pass_note_failure(pass, feeds[i].name, false);
+			return false;
+		}
+	}
+	pass->stale_dictionaries = false;
+	MemoryContextSwitchTo(pass->context);
+	if (fetch_wanted(pass))
+		return true;
+	if (pass->trouble != TROUBLE_STOP)
+		pass_note_failure(pass, "wanted", false);
+	return false;
 }
 
 /*
@@ -380,7 +416,9 @@ run_feeds(Pass *pass)
 		pass->retry_seconds = 0;
 	}
 
-	if (worst != TROUBLE_NONE)
+	if (complete && !pass->loading)
+		complete = read_the_rest(pass);
+	else if (worst != TROUBLE_NONE)
 	{
 		pass_trouble(pass, worst, "%s", reason);
 		pass->state = state;
@@ -430,6 +468,7 @@ bool
 pass_run(Pass *pass)
 {
 	AccountStep account = {pass, false, NULL, false, false, false, 0};
+	TimestampTz began = GetCurrentTimestamp();
 	ErrorData  *error;
 	char	   *origin;
 	char	   *host;
@@ -447,11 +486,11 @@ pass_run(Pass *pass)
 				 errhint("CALL regcrm.connect('https://…', token => '…').")));
 	wrong = http_check_base(account.base_url, &origin, &host);
 	if (wrong != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("base URL of account " INT64_FORMAT " cannot be used: \"%s\"",
-						pass->account_id, account.base_url),
-				 errdetail("%s", wrong)));
+	{
+		pass_trouble(pass, TROUBLE_STOP, "base URL \"%s\" cannot be used: %s", account.base_url, wrong);
+		pass_note_failure(pass, PASS_ENTITY, true);
+		return false;
+	}
 
 	pass->api = amo_open(pass->context, origin);
 	if (account.has_last)
@@ -461,18 +500,31 @@ pass_run(Pass *pass)
 	do
 		complete = run_round(pass);
 	while (complete && pass->loading && pass->in_call);
+	if (complete && pass->reconcile_days > 0)
+		complete = reconcile_account(pass, pass->reconcile_days);
+	MemoryContextSwitchTo(pass->context);
 	if (complete)
 	{
 		error = work_transaction(pass->in_call, step_passed, pass);
-		if (error == NULL)
+		if (error != NULL)
 		{
-			pass->counted_requests = pass_requests(pass);
-			outbox_run(pass);
-			return true;
+			pass_trouble_by_error(pass, error);
+			return false;
 		}
-		pass_trouble_by_error(pass, error);
-		return false;
+		pass->counted_requests = pass_requests(pass);
+		outbox_run(pass);
+		if (pass->news)
+			ereport(LOG,
+					(errmsg("sync of account " INT64_FORMAT " works again", pass->account_id)));
 	}
+	ereport(DEBUG1,
+			(errmsg("sync of account " INT64_FORMAT ": %s, " INT64_FORMAT " requests, " INT64_FORMAT " pages, "
+					INT64_FORMAT " rows, " INT64_FORMAT " to quarantine, %ld ms",
+					pass->account_id, !complete ? "not complete" : pass->loading ? "complete, history is being loaded" : "complete",
+					pass_requests(pass), pass->pages, pass->rows, pass->quarantined,
+					(long) ((GetCurrentTimestamp() - began) / 1000))));
+	if (complete)
+		return true;
 	if (pass->trouble != TROUBLE_NONE && !pass->halted)
 		pass_note_failure(pass, PASS_ENTITY, true);
 	return false;

@@ -67,6 +67,8 @@ static int64 account_id_value;
 
 /* How long the sync worker rests between two passes over an account. */
 int			regcrm_sync_interval = 60;
+/* How many accounts at a time: set by who has many of them, or few slots for workers. */
+int			regcrm_sync_processes = 4;
 
 /*
  * How fast one account is asked.  amoCRM blocks an account that is asked more
@@ -172,6 +174,14 @@ define_settings(void)
 							&regcrm_sync_interval,
 							60, 1, 24 * 60 * 60,
 							PGC_SUSET, GUC_UNIT_S,
+							NULL, NULL, NULL);
+
+	DefineCustomIntVariable("regcrm.sync_processes",
+							"Sets how many accounts the sync worker reads at a time, where there are several.",
+							"Each takes a slot of max_worker_processes for as long as its pass lasts; 0 = one after the other.",
+							&regcrm_sync_processes,
+							4, 0, 32,
+							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 
 	DefineCustomIntVariable("regcrm.requests_per_second",

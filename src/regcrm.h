@@ -26,6 +26,7 @@ typedef enum RegcrmMode
 extern int	regcrm_mode;		/* RegcrmMode */
 extern bool regcrm_ingesting;
 extern int	regcrm_sync_interval;	/* seconds */
+extern int	regcrm_sync_processes;
 extern int	regcrm_requests_per_second;
 extern int	regcrm_http_timeout;	/* milliseconds */
 extern int	regcrm_max_response_size;	/* kilobytes */

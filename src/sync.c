@@ -62,6 +62,7 @@
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(regcrm_sync);
+PG_FUNCTION_INFO_V1(regcrm_reconcile);
 
 /* ------------------------------------------------------- small helpers */
 
@@ -133,6 +134,7 @@ sync_unlock(int64 account_id)
 typedef struct DueStep
 {
 	MemoryContext context;
+	int			total;			/* accounts that are synced at all */
 	int			n;
 	int64	   *accounts;
 	double		next;			/* seconds until the next one is due; -1 = none */
@@ -159,10 +161,11 @@ step_due(void *arg)
 					 " FROM regcrm.account a LEFT JOIN regcrm.sync_state s"
 					 "  ON s.account_id = a.id AND s.entity = $2"
 					 " WHERE a.base_url IS NOT NULL AND a.known_until IS NOT NULL AND NOT a.paused"
-					 "  AND a.state <> 'needs_connect'"
+					 "  AND a.state NOT IN ('needs_connect', 'disconnected')"
 					 " ORDER BY 2, 1",
 					 2, types, values, NULL);
 	step->accounts = MemoryContextAlloc(step->context, Max(n, 1) * sizeof(int64));
+	step->total = (int) n;
 	step->n = 0;
 	step->next = -1;
 	for (uint64 i = 0; i < n; i++)
@@ -177,12 +180,8 @@ step_due(void *arg)
 	}
 }
 
-/*
- * One account's turn.  Whatever happens stays with the account, but for what
- * is meant for the process.
- */
-static void
-worker_pass(int64 account_id)
+void
+sync_account(int64 account_id)
 {
 	MemoryContext round = CurrentMemoryContext;
 	Pass	   *pass = pass_make(round, account_id, false, false);
@@ -197,10 +196,10 @@ worker_pass(int64 account_id)
 
 	PG_TRY();
 	{
-		if (!pass_run(pass) && pass->trouble != TROUBLE_NONE)
+		if (!pass_run(pass) && pass->trouble != TROUBLE_NONE && !pass->halted)
 		{
 			/* Once for a person, the rest for the curious. */
-			ereport(pass->state != NULL ? WARNING : LOG,
+			ereport(!pass->news ? DEBUG1 : pass->state != NULL ? WARNING : LOG,
 					(errmsg("sync of account " INT64_FORMAT " failed: %s", account_id, pass->reason),
 					 pass->state == NULL ? 0 :
 					 strcmp(pass->state, "needs_connect") == 0 ?
@@ -240,7 +239,7 @@ long
 sync_round(long at_most)
 {
 	MemoryContext round = CurrentMemoryContext;
-	DueStep		due = {round, 0, NULL, -1};
+	DueStep		due = {round, 0, 0, NULL, -1};
 	ErrorData  *error;
 
 	error = work_transaction(false, step_due, &due);
@@ -252,7 +251,9 @@ sync_round(long at_most)
 	}
 	for (int i = 0; i < due.n; i++)
 	{
-		worker_pass(due.accounts[i]);
+		/* alone it need not fear to hold up another */
+		if (due.total == 1 || worker_start_pass(due.accounts[i]) == WORKER_PASS_REFUSED)
+			sync_account(due.accounts[i]);
 		MemoryContextSwitchTo(round);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -293,6 +294,7 @@ step_list_accounts(void *arg)
 
 	step->n = (int) work_execute("SELECT a.id FROM regcrm.account a"
 								 " WHERE a.base_url IS NOT NULL AND a.known_until IS NOT NULL AND NOT a.paused"
+								 "  AND a.state <> 'disconnected'"
 								 " ORDER BY a.id", 0, NULL, NULL, NULL);
 	step->accounts = MemoryContextAlloc(step->context, Max(step->n, 1) * sizeof(int64));
 	for (int i = 0; i < step->n; i++)
@@ -308,10 +310,15 @@ locked_pass(Pass *pass)
 	volatile bool done = false;
 
 	if (!sync_lock(pass->account_id))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("account " INT64_FORMAT " is being synced by another process", pass->account_id),
-				 errhint("Wait for it, or see regcrm.sync_status.")));
+	{
+		if (pass->forced)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("account " INT64_FORMAT " is being synced by another process", pass->account_id),
+					 errhint("Wait for it, or see regcrm.sync_status.")));
+		pass_trouble(pass, TROUBLE_LATER, "it is being synced by another process");
+		return false;
+	}
 	PG_TRY();
 	{
 		done = pass_run(pass);
@@ -325,17 +332,18 @@ locked_pass(Pass *pass)
 }
 
 /*
- * CALL regcrm.sync(account_id): one pass, now.
+ * Makes a pass over the account that the first argument names, or over each;
+ * reconcile_days > 0: and looks once more at what so many days have shown.
  */
-Datum
-regcrm_sync(PG_FUNCTION_ARGS)
+static void
+sync_now(FunctionCallInfo fcinfo, const char *name, int reconcile_days)
 {
 	ListStep	list = {CurrentMemoryContext, 0, NULL};
 	int			failed = 0;
 	char	   *first = NULL;
 	const char *first_state = NULL;
 
-	sync_refuse_atomic(fcinfo, "regcrm.sync");
+	sync_refuse_atomic(fcinfo, name);
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	work_require_ready();
@@ -363,8 +371,11 @@ regcrm_sync(PG_FUNCTION_ARGS)
 	{
 		int64		account_id = list.accounts[i];
 		Pass	   *pass = pass_make(list.context, account_id, true, true);
-		bool		done = locked_pass(pass);
+		bool		done;
 
+		pass->forced = list.n == 1;
+		pass->reconcile_days = reconcile_days;
+		done = locked_pass(pass);
 		MemoryContextSwitchTo(list.context);
 
 		if (pass->quarantined > 0)
@@ -395,5 +406,30 @@ regcrm_sync(PG_FUNCTION_ARGS)
 				 errdetail("What was read before is kept; the next pass goes on from there."),
 				 first_state != NULL && strcmp(first_state, "needs_connect") == 0 ?
 				 errhint("CALL regcrm.connect(…) again.") : 0));
+}
+
+/*
+ * CALL regcrm.sync(account_id): one pass, now.
+ */
+Datum
+regcrm_sync(PG_FUNCTION_ARGS)
+{
+	sync_now(fcinfo, "regcrm.sync", 0);
+	PG_RETURN_VOID();
+}
+
+/*
+ * CALL regcrm.reconcile(account_id, days): a pass, and then what was missed.
+ */
+Datum
+regcrm_reconcile(PG_FUNCTION_ARGS)
+{
+	int			days = PG_ARGISNULL(1) ? 3 : PG_GETARG_INT32(1);
+
+	if (days < 1 || days > 36500)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("days must be from 1 to 36500")));
+	sync_now(fcinfo, "regcrm.reconcile", days);
 	PG_RETURN_VOID();
 }

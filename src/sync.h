@@ -18,4 +18,10 @@
  */
 extern long sync_round(long at_most);
 
+/*
+ * One account's turn.  Whatever happens stays with the account, but for what
+ * is meant for the process.
+ */
+extern void sync_account(int64 account_id);
+
 #endif							/* REGCRM_SYNC_H */

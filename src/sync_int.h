@@ -133,6 +133,7 @@ typedef struct Pass
 	bool		in_call;
 	bool		whole;			/* dictionaries too, however young */
 	bool		forced;			/* asked for by name: though it is paused */
+	int			reconcile_days; /* how far back to look once more; 0 = not */
 	MemoryContext context;		/* lives as long as the pass */
 	MemoryContext page_context; /* reset after each page */
 
@@ -140,9 +141,11 @@ typedef struct Pass
 	Tokens		tokens;
 	bool		renewed;		/* the pair was renewed in this pass */
 	bool		halted;			/* somebody wants it to end */
+	bool		news;			/* the failure is none that was there before */
 	TimestampTz load_until;		/* how long history may be read */
 	bool		loading;		/* there is history left */
 	int			dictionaries;	/* read in this pass */
+	bool		stale_dictionaries; /* something names what they lack */
 	bool		quiet;			/* nothing but the least was asked for */
 	TimestampTz end;			/* of this pass's windows */
 	bool		has_founded;
@@ -184,12 +187,24 @@ typedef struct CursorStep
 	bool		halted;			/* out: the account is to be left alone */
 } CursorStep;
 
+/* What amoCRM shows against what is here. */
+typedef struct Comparison
+{
+	TimestampTz until;			/* what changed later does not count */
+	int64		checked;
+	int64		missed;			/* not here */
+	int64		outdated;		/* here in an older version */
+	int64		gone;			/* here and not there any more */
+	char		note[512];		/* what was not put right, and why */
+} Comparison;
+
 /* One page: what came, and what became of it. */
 typedef struct PageStep
 {
 	CursorStep	cursor;			/* first: what step_save_cursor() takes */
 	const char *body;
 	size_t		length;
+	Comparison *comparison;		/* only looked again: the cursor is not kept */
 
 	/* Results. */
 	bool		readable;
@@ -259,6 +274,15 @@ extern char *page_path(const Feed *feed, const Cursor *cursor, int limit);
 extern void step_load_cursor(void *arg);
 extern void step_save_cursor(void *arg);
 extern void step_page(void *arg);
+extern int64 page_take(Pass *pass, const Feed *feed, const AmoPage *page);
+extern void page_compare(const Pass *pass, const Feed *feed, Jsonb *page, Comparison *comparison);
+
+/* fetch.c */
+extern bool fetch_by_id(Pass *pass, const Feed *feed, const int64 *ids, int n, Comparison *comparison, bool *there);
+extern bool fetch_wanted(Pass *pass);
+
+/* reconcile.c */
+extern bool reconcile_account(Pass *pass, int days);
 
 /* tokens.c */
 extern char *sync_keep_text(MemoryContext context, uint64 row, const char *column);
@@ -276,6 +300,7 @@ extern bool pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *a
 extern void pass_note_failure(Pass *pass, const char *entity, bool is_account);
 extern bool feed_run(Pass *pass, const Feed *feed);
 extern bool feed_run_back(Pass *pass, const Feed *feed, TimestampTz target);
+extern bool feed_compare(Pass *pass, const Feed *feed, TimestampTz from, Comparison *comparison);
 
 /* load.c */
 extern bool load_begin(Pass *pass);
@@ -283,6 +308,7 @@ extern bool load_on(Pass *pass);
 
 /* pass.c */
 extern const Feed *pass_feed(int number);
+extern const Feed *pass_feed_named(const char *name);
 extern bool pass_ask_identity(Pass *pass, IdentityStep *identity);
 extern bool pass_run(Pass *pass);
 extern Pass *pass_make(MemoryContext parent, int64 account_id, bool in_call, bool whole);

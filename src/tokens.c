@@ -115,7 +115,8 @@ step_store_tokens(void *arg)
 	ForceSyncCommit();
 	step->found = work_execute_secret("INSERT INTO regcrm.secret AS s (account_id, access_token, refresh_token,"
 									  " client_id, client_secret, redirect_uri, expires_at, updated_at)"
-									  " VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp())"
+									  " SELECT $1, $2, $3, $4, $5, $6, $7, clock_timestamp()"
+									  " WHERE $8 IS NULL OR EXISTS (SELECT FROM regcrm.secret o WHERE o.account_id = $1)"
 									  " ON CONFLICT (account_id) DO UPDATE SET"
 									  " access_token = excluded.access_token, refresh_token = excluded.refresh_token,"
 									  " client_id = excluded.client_id, client_secret = excluded.client_secret,"
@@ -284,6 +285,8 @@ tokens_exchange(Pass *pass, const char *grant, const char *code)
 	{
 		/* connect() has put others there meanwhile: those count. */
 		tokens_load(pass);
+		if (pass->tokens.access == NULL)
+			pass_trouble(pass, TROUBLE_STOP, "the account has been disconnected");
 		return pass->tokens.access != NULL;
 	}
 	*tokens = read.pair;

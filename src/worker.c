@@ -14,6 +14,10 @@
  *	 them again after a failure or a crash.
  * - Both kinds of worker run worker_main(), which differs only in whose round
  *	 it calls: sync_round() or clock_round().
+ * - Where there are several accounts, the sync worker has each pass made by a
+ *	 process of its own (regcrm_pass_main), as many at a time as
+ *	 regcrm.sync_processes allows: so an account that hangs or fails holds up no
+ *	 other.  Where no process can be had, it makes the pass itself.
  *
  * At most one worker of a kind works in a database, however many were started:
  * it holds an advisory lock of its session; one that does not get it ends.
@@ -107,6 +111,11 @@
 /* Our kind of advisory lock; see also sync.c. */
 #define WORKER_LOCK_CLASS	8
 
+/* Accounts that may be synced at a time, at most. */
+#define MAX_PASSES			32
+/* As pg_stat_activity.backend_type shows a process that makes one pass. */
+#define PASS_KIND			"regcrm pass"
+
 typedef enum WorkerKind
 {
 	WORKER_SYNC,
@@ -124,6 +133,7 @@ typedef struct WorkerOrder
 	Oid			oid;
 	int			kind;
 	int			slot;			/* -1 = not the launcher's */
+	int64		account_id;		/* for one pass only; else 0 */
 } WorkerOrder;
 
 StaticAssertDecl(sizeof(WorkerOrder) <= BGW_EXTRALEN, "WorkerOrder is too long");
@@ -149,6 +159,15 @@ typedef struct WorkerTable
 
 static WorkerTable *worker_table = NULL;
 
+/* Of the sync worker: the processes that make a pass for it. */
+typedef struct PassProcess
+{
+	int64		account_id;
+	BackgroundWorkerHandle *handle; /* NULL = free */
+} PassProcess;
+
+static PassProcess passes[MAX_PASSES];
+
 static shmem_request_hook_type next_shmem_request_hook = NULL;
 static shmem_startup_hook_type next_shmem_startup_hook = NULL;
 
@@ -157,6 +176,7 @@ static volatile sig_atomic_t stop_requested = false;
 
 extern PGDLLEXPORT void regcrm_launcher_main(Datum main_arg);
 extern PGDLLEXPORT void regcrm_worker_main(Datum main_arg);
+extern PGDLLEXPORT void regcrm_pass_main(Datum main_arg);
 
 PG_FUNCTION_INFO_V1(regcrm_start_workers);
 PG_FUNCTION_INFO_V1(regcrm_stop_workers);
@@ -453,11 +473,16 @@ fill_worker(BackgroundWorker *worker, const WorkerOrder *order)
 	memset(worker, 0, sizeof(BackgroundWorker));
 	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker->bgw_restart_time = 10;
+	worker->bgw_restart_time = order->account_id != 0 ? BGW_NEVER_RESTART : 10;
 	strlcpy(worker->bgw_library_name, "regcrm", sizeof(worker->bgw_library_name));
-	strlcpy(worker->bgw_function_name, "regcrm_worker_main", sizeof(worker->bgw_function_name));
-	snprintf(worker->bgw_name, BGW_MAXLEN, "%s %s", kind_names[order->kind], order->database);
-	strlcpy(worker->bgw_type, kind_names[order->kind], BGW_MAXLEN);
+	strlcpy(worker->bgw_function_name,
+			order->account_id != 0 ? "regcrm_pass_main" : "regcrm_worker_main",
+			sizeof(worker->bgw_function_name));
+	if (order->account_id != 0)
+		snprintf(worker->bgw_name, BGW_MAXLEN, PASS_KIND " " INT64_FORMAT, order->account_id);
+	else
+		snprintf(worker->bgw_name, BGW_MAXLEN, "%s %s", kind_names[order->kind], order->database);
+	strlcpy(worker->bgw_type, order->account_id != 0 ? PASS_KIND : kind_names[order->kind], BGW_MAXLEN);
 	memcpy(worker->bgw_extra, order, sizeof(WorkerOrder));
 }
 
@@ -752,6 +777,89 @@ regcrm_worker_main(Datum main_arg)
 	}
 }
 
+/* ------------------------------------------------ a pass of its own process */
+
+void
+regcrm_pass_main(Datum main_arg)
+{
+	WorkerOrder order;
+	MemoryContext context;
+
+	(void) main_arg;
+	memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(WorkerOrder));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGUSR2, handle_stop);
+	BackgroundWorkerUnblockSignals();
+
+	connect_worker(&order);
+	context = AllocSetContextCreate(TopMemoryContext, "regcrm pass", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	if (!stop_requested && work_readiness(false) == WORK_READY)
+		sync_account(order.account_id);
+	pgstat_report_stat(true);
+	proc_exit(0);
+}
+
+/* Forgets the processes that have ended. */
+static int
+count_passes(int64 account_id, bool *runs)
+{
+	int			n = 0;
+	pid_t		pid;
+
+	*runs = false;
+	for (int i = 0; i < MAX_PASSES; i++)
+	{
+		if (passes[i].handle == NULL)
+			continue;
+		if (GetBackgroundWorkerPid(passes[i].handle, &pid) == BGWH_STOPPED)
+		{
+			pfree(passes[i].handle);
+			passes[i].handle = NULL;
+			continue;
+		}
+		n++;
+		*runs |= passes[i].account_id == account_id;
+	}
+	return n;
+}
+
+WorkerPass
+worker_start_pass(int64 account_id)
+{
+	BackgroundWorker worker;
+	WorkerOrder order = {{0}};
+	MemoryContext old;
+	bool		runs;
+	bool		good;
+	int			n = count_passes(account_id, &runs);
+	int			free = 0;
+
+	if (runs)
+		return WORKER_PASS_RUNS;
+	if (n >= Min(regcrm_sync_processes, MAX_PASSES))
+		return regcrm_sync_processes > 0 ? WORKER_PASS_WAITS : WORKER_PASS_REFUSED;
+	while (passes[free].handle != NULL)
+		free++;
+	order.oid = MyDatabaseId;
+	order.kind = WORKER_SYNC;
+	order.slot = -1;
+	order.account_id = account_id;
+	fill_worker(&worker, &order);
+	worker.bgw_notify_pid = MyProcPid;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	good = RegisterDynamicBackgroundWorker(&worker, &passes[free].handle);
+	MemoryContextSwitchTo(old);
+	if (!good)
+	{
+		passes[free].handle = NULL;
+		return n > 0 ? WORKER_PASS_WAITS : WORKER_PASS_REFUSED;
+	}
+	passes[free].account_id = account_id;
+	return WORKER_PASS_RUNS;
+}
+
 /* ------------------------------------------------- by hand, and for others */
 
 /*
@@ -969,10 +1077,11 @@ regcrm_stop_workers(PG_FUNCTION_ARGS)
 	{
 		int			left = 0;
 
-		for (int kind = 0; kind < WORKER_KINDS; kind++)
+		for (int kind = 0; kind <= WORKER_KINDS; kind++)
 		{
-			int			pids[8];
-			int			n = worker_find(kind_names[kind], pids, lengthof(pids));
+			int			pids[MAX_PASSES];
+			int			n = worker_find(kind < WORKER_KINDS ? kind_names[kind] : PASS_KIND,
+										 pids, lengthof(pids));
 
 			for (int i = 0; i < n; i++)
 				kill(pids[i], SIGUSR2);

@@ -28,4 +28,14 @@ extern void worker_wake(const char *kind);
 extern int	worker_find(const char *kind, int *pids, int most);
 extern void worker_nudge(const int *pids, int n);
 
+typedef enum WorkerPass
+{
+	WORKER_PASS_RUNS,			/* now, or already */
+	WORKER_PASS_WAITS,			/* for another to end */
+	WORKER_PASS_REFUSED			/* no process is to be had */
+} WorkerPass;
+
+/* For the sync worker: has a process of its own make a pass over an account. */
+extern WorkerPass worker_start_pass(int64 account_id);
+
 #endif							/* REGCRM_WORKER_H */
