@@ -78,10 +78,10 @@ step_next(void *arg)
 	if (isnull)
 		return;
 	step->id = DatumGetInt64(id);
-	step->look = keep_text(step->context, 0, "look");
-	step->method = keep_text(step->context, 0, "method");
-	step->path = keep_text(step->context, 0, "path");
-	step->body = keep_text(step->context, 0, "body");
+	step->look = sync_keep_text(step->context, 0, "look");
+	step->method = sync_keep_text(step->context, 0, "method");
+	step->path = sync_keep_text(step->context, 0, "path");
+	step->body = sync_keep_text(step->context, 0, "body");
 }
 
 /* The answer's JSON as a parameter; null where there is none to read. */
@@ -177,7 +177,7 @@ send_row(OutboxStep *step)
 	if (step->look != NULL)
 	{
 		step->answer = NULL;
-		if (!ask(pass, step->look, false, &answer))
+		if (!pass_ask(pass, step->look, false, &answer))
 		{
 			/* A deal that is gone is no trouble: it answers 404 or 204. */
 			if (answer.status != 404)
@@ -201,7 +201,7 @@ send_row(OutboxStep *step)
 	if (!run_step(step, step_tried))
 		return false;
 	if (answer.verdict == AMO_UNAUTHORIZED)
-		(void) renew_tokens(pass);
+		(void) tokens_renew(pass);
 	return strcmp(step->outcome, "later") != 0;
 }
 

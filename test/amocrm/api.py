@@ -190,6 +190,7 @@ class Api:
         self.lag = {"event": 0, "note": 0}          # seconds by which a list is behind
         self.live = Live(self.shown)
         self.running: Optional[asyncio.Task] = None
+        self.hidden: dict[tuple, str] = {}          # (kind, id): "unlisted", but shown by id; or "gone"
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self.gatekeeper], client_max_size=1 << 20)
@@ -222,6 +223,7 @@ class Api:
             web.delete("/_sim/faults", self.sim_clear_faults), web.post("/_sim/expire", self.sim_expire),
             web.post("/_sim/lag", self.sim_lag), web.post("/_sim/act", self.sim_act), web.post("/_sim/run", self.sim_run),
             web.get("/_sim/leads", self.sim_leads), web.post("/_sim/token", self.sim_token),
+            web.post("/_sim/lag", self.sim_lag), web.post("/_sim/hide", self.sim_hide),
         ])
         return app
 
@@ -565,9 +567,11 @@ class Api:
         rows = self.shown.lists[kind]
         return rows[:bisect_right(rows, self.shown.now - self.lag[kind], key=_at)] if self.lag[kind] else rows
 
-    @staticmethod
-    def _filtered(query: Query, rows: list[Thing], columns: dict[str, str], spans: tuple) -> list[Thing]:
+    def _filtered(self, query: Query, rows: list[Thing], columns: dict[str, str], spans: tuple) -> list[Thing]:
         ids = query.numbers("filter[id]")
+        if self.hidden:
+            unseen = {"gone"} if ids else {"gone", "unlisted"}
+            rows = [row for row in rows if self.hidden.get((row.kind, row.id)) not in unseen]
         if ids:
             rows = [row for row in rows if row.id in ids]
         for name, column in columns.items():
@@ -643,6 +647,14 @@ class Api:
         for kind in self.lag:
             self.lag[kind] = query.number(kind, self.lag[kind])
         return web.json_response(self.lag)
+
+    async def sim_hide(self, request: web.Request) -> web.Response:
+        """A lead, contact or task that lists leave out ("unlisted"), or that nothing shows any more ("gone")."""
+        asked = await request.json()
+        for kind, ids in asked["things"].items():
+            for id_ in ids:
+                self.hidden[kind, int(id_)] = asked["how"]
+        return web.json_response({"hidden": len(self.hidden)})
 
     async def sim_expire(self, request: web.Request) -> web.Response:
         """Access tokens issued by an exchange are worth nothing from now on."""

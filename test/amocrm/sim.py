@@ -30,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--start", type=date.fromisoformat, default=date(2026, 3, 2), help="first day, YYYY-MM-DD")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it listens")
+    parser.add_argument("--account-id", type=int, default=school.ACCOUNT_ID, help="number of the account")
     parser.add_argument("--token", default="token", help="the long-lived token that is accepted")
     parser.add_argument("--client-id", default="client")
     parser.add_argument("--client-secret", default="secret")
@@ -81,6 +82,7 @@ async def serve(api: Api, options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = arguments()
+    school.ACCOUNT_ID = options.account_id
     start = (options.start - date(1970, 1, 1)).days * DAY - ZONE
     world = history(options.seed, start, options.days, options.deals, options.checklist)
     if options.truth:

@@ -69,6 +69,7 @@ sub run { return $_[0]->ask('POST', 'run'); }
 sub leads { return $_[0]->ask('GET', 'leads'); }
 sub token { return $_[0]->ask('POST', "token?token=$_[1]"); }
 sub lag { return $_[0]->ask('POST', "lag?event=$_[1]&note=$_[2]"); }
+sub hide { my ($self, $how, %things) = @_; return $self->ask('POST', 'hide', { how => $how, things => \%things }); }
 sub expire { return $_[0]->ask('POST', 'expire'); }
 
 sub stop
