@@ -285,6 +285,36 @@ def completing(here, there, chat=False):
     return acts
 
 
+def random_acts(r, most=4, bot=True):
+    """Some writes that an application might make, sensible or not; moves are not among them."""
+    pool = [comment, comment, talk, missed, message_in, message_out, visit, task(), task("callback"), task("meeting_control"),
+            task("contract_control"), task("process_request"), done(), done("callback"), reason, meeting_ahead, return_ahead,
+            return_past, signed, paid, skip, field("pause_reason", "'отпуск'"), field("return_on", "null"),
+            field("meeting_at", "null"), field("reason", "null"), field("lead_date", "null"), field("lead_date", "now()::date"),
+            field("skip_task_check", "false"), field("name", "'x'"), scenario("deciding"), scenario("meeting"),
+            scenario("in_work"), event("request"), field("manager_id", "2")]
+    if bot:
+        pool += [event("robot"), event("message_out", by_bot=True), task("other", by_bot=True)]
+    return [r.choice(pool) for _ in range(r.randint(0, most))]
+
+
+def random_base(r, bases, **fixed):
+    """A deal in some stage, with more or less of what the next move needs."""
+    options = dict(stage=r.choice(STAGES), chat=r.random() < 0.4, contact=r.random() < 0.8, lead_date=r.random() < 0.8,
+                   comments=r.choice([0, 0, 1]))
+    options.update(fixed)
+    stage = options.pop("stage")
+    for name, value in [("reason", "дорого"), ("meeting_at", dt.timedelta(days=3)), ("return_on", dt.timedelta(days=30)),
+                        ("signed_at", dt.timedelta(days=-1)), ("paid_at", dt.timedelta(days=-1)), ("pause_reason", "думает")]:
+        if r.random() < 0.3 and name not in STAGE_FIELDS.get(stage, {}):
+            options[name] = value
+    if options["chat"] and stage in ("new", "no_answer"):
+        options["chat"] = False     # no way leads back there from messaging but by closing
+    if not options["contact"] and stage not in ("new", "no_answer", "unqualified"):
+        options["contact"] = True
+    return bases.make(stage, **options)
+
+
 # ---- transactions ----
 
 def attempt(connection, deal, acts, immediate=False, mode=None):
