@@ -32,7 +32,7 @@ CASES = [
     ("WRK-1", ("new", dict(contact=False)), [scenario("in_work"), missed, move("in_work")], {message_in}),
     ("WRK-2L", ("in_work",), [comment, task(), move("deciding")], {scenario("deciding")}),
     ("WRK-4", ("in_work",), [done()], [done(), task()]),
-    ("WRK-5", ("in_work",), [scenario("deferred"), return_ahead, task(), move("deferred")], {comment}),
+    ("WRK-5", ("in_work",), [talk, scenario("deferred"), return_ahead, task(), move("deferred")], {comment}),
 
     # Не было 1 касания
     ("MISS-3", ("new", dict(contact=False)), [scenario("no_answer"), move("no_answer")], {missed}),
@@ -53,7 +53,7 @@ CASES = [
     # Принимает решение
     ("DEC-1", ("new", dict(contact=False)), [scenario("deciding"), comment, task(), move("deciding")], {talk}),
     ("DEC-3", ("deciding",), [done()], [done(), task()]),
-    ("DEC-3", ("new",), [scenario("deciding"), comment, move("deciding")], {task()}),
+    ("DEC-3", ("new",), [scenario("deciding"), comment, done("process_request"), move("deciding")], {task()}),
     ("DEC-5", ("deciding",), [bot_message], [message_out]),
     ("DEC-6", ("new",), [scenario("deciding"), task(), move("deciding")], {comment}),
     ("DEC-6", ("new",), [scenario("deciding"), task(), move("deciding")], {field("pause_reason", "'отпуск'")}),
@@ -77,7 +77,7 @@ CASES = [
      [scenario("deferred"), comment, task(), return_past, move("deferred"), return_ahead]),
     ("DEF-3", ("deferred",), [task("other", by_bot=True)], [task("other")]),
     ("DEF-4", ("deferred",), [done()], [done(), task()]),
-    ("DEF-4", ("new",), [scenario("deferred"), comment, return_ahead, move("deferred")], {task()}),
+    ("DEF-4", ("new",), [scenario("deferred"), comment, return_ahead, done("process_request"), move("deferred")], {task()}),
     ("DEF-7", ("new", dict(contact=False)), [scenario("deferred"), comment, return_ahead, task(), move("deferred")], {talk}),
 
     # Не продали
