@@ -87,6 +87,7 @@ def connect(role=None, **settings):
     connection = psycopg2.connect("")
     cur = connection.cursor()
     cur.execute("set regcrm.account_id = %s", (ACCOUNT,))
+    cur.execute("set statement_timeout = '30s'")
     if not CODES:
         cur.execute("select distinct code from regcrm.rule")
         CODES.update(r[0] for r in cur.fetchall())

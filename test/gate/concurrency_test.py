@@ -1,0 +1,249 @@
+#!/usr/bin/python3
+"""Two sessions that write the same deal, in every interleaving, at every
+isolation level: what is stored in the end, and who was refused for what, is
+what one of the two serial orders gives, or what remains when a session that was
+told to begin again (40001) is left out.  Nobody ever sees a deadlock.
+
+A session is three steps: begin (and take its snapshot), write, commit.  A
+session that waits for the other's lock goes on when it gets it.  Prints TAP.
+"""
+import itertools
+import queue
+import threading
+import time
+
+import psycopg2
+
+from story import (ACCOUNT, Bases, Tap, attempt, breaches, comment, connect, described, done, event, field, meeting_ahead, message_in, missed,
+                   move, paid, reason, scenario, signed, skip, sql, start, talk, task, visit)
+
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
+
+
+class Session(threading.Thread):
+    """A connection of its own that takes steps in turn and notes what came of them."""
+
+    def __init__(self, level, acts, deal, role, mode):
+        super().__init__(daemon=True)
+        settings = {"mode": mode} if mode else {}
+        self.connection = connect(role=role, **settings)
+        self.cur = self.connection.cursor()
+        self.cur.execute("select pg_backend_pid()")
+        self.pid = self.cur.fetchone()[0]
+        self.connection.commit()
+        self.level, self.acts, self.deal = level, acts, deal
+        self.todo = queue.Queue()
+        self.busy = 0
+        self.outcome = None
+        self.start()
+
+    def run(self):
+        while True:
+            step = self.todo.get()
+            if step is None:
+                return
+            if self.outcome is None:
+                try:
+                    self.take(step)
+                except psycopg2.Error as error:
+                    self.connection.rollback()
+                    self.outcome = error.pgcode
+                    self.error = error
+                    if error.pgcode == "23514":
+                        self.outcome += " " + (error.diag.constraint_name or "?")
+                except Exception as error:      # the thread must not die silently
+                    self.outcome = "broken: %r" % error
+            self.busy -= 1
+
+    def take(self, step):
+        if step == "begin":
+            self.cur.execute("set transaction isolation level " + self.level)
+            self.cur.execute("select count(*) from regcrm.deal")
+        elif step == "write":
+            for act in self.acts:
+                act(self.cur, self.deal)
+        else:
+            self.connection.commit()
+            self.outcome = "commits"
+
+    def step(self, name):
+        self.busy += 1
+        self.todo.put(name)
+
+    def end(self):
+        self.todo.put(None)
+        self.join()
+        self.connection.close()
+
+
+class Pairs:
+    def __init__(self, tap, admin, writer_role):
+        self.tap, self.admin, self.role = tap, admin, writer_role
+        self.watch = connect()
+        self.watch.autocommit = True
+
+    def waits(self, session):
+        cur = self.watch.cursor()
+        cur.execute("select cardinality(pg_blocking_pids(%s)) > 0", (session.pid,))
+        return cur.fetchone()[0]
+
+    def settle(self, sessions):
+        """Until every session is idle or waits for another; the second look is for a wait that has just ended."""
+        quiet = 0
+        deadline = time.time() + 30
+        while quiet < 2:
+            if all(s.busy == 0 or self.waits(s) for s in sessions):
+                quiet += 1
+                if all(s.busy == 0 for s in sessions):
+                    return
+            else:
+                quiet = 0
+            if time.time() > deadline:
+                raise SystemExit("Bail out! a session neither goes on nor waits")
+            time.sleep(0.002)
+
+    def run(self, pair, level, order):
+        """order: a string of a and b, whose turn it is.  Returns outcomes and what is stored."""
+        deal = pair.setup()
+        sessions = {}
+        for name in "ab":
+            acts = getattr(pair, name)
+            sessions[name] = Session(level, acts, deal, self.role if name not in pair.as_admin else None,
+                                     "record" if name in pair.as_admin else None)
+        steps = {name: iter(["begin", "write", "commit"]) for name in "ab"}
+        for name in order:
+            sessions[name].step(next(steps[name]))
+            self.settle(list(sessions.values()))
+        deadline = time.time() + 30
+        while any(s.busy for s in sessions.values()):
+            time.sleep(0.002)
+            if time.time() > deadline:
+                raise SystemExit("Bail out! sessions wait for ever in %s, %s, %s" % (pair.name, level, order))
+        for s in sessions.values():
+            s.end()
+        state = self.state(deal)
+        pair.clean()
+        return sessions["a"].outcome, sessions["b"].outcome, state, sessions
+
+    def state(self, deal):
+        cur = self.admin.cursor()
+        cur.execute("""select (select format('%%s %%s %%s', d.stage, d.reason, d.name) from regcrm.deal d where d.account_id = %(a)s and d.id = %(d)s),
+            (select string_agg(t.kind || case when t.completed_at is null then ' open' else ' done' end, ', ' order by t.kind, t.completed_at is null)
+             from regcrm.task t where t.account_id = %(a)s and t.deal_id = %(d)s and t.deleted_at is null),
+            (select string_agg(k, ', ' order by k) from (select e.kind || coalesce(' ' || e.scenario, '') as k from regcrm.event e
+             where e.account_id = %(a)s and e.deal_id = %(d)s and e.kind not in ('stage', 'field')) e)""",
+                    {"a": ACCOUNT, "d": deal})
+        state = cur.fetchone()
+        self.admin.commit()
+        return state + (tuple(breaches(self.admin, deal)),)
+
+    def check(self, pair):
+        for level in LEVELS:
+            serial = {order: self.run(pair, level, order) for order in ("aaabbb", "bbbaaa")}
+            results = {order: (r[0], r[1], r[2]) for order, r in serial.items()}
+            alone = {}
+            for name in "ab":
+                deal = pair.setup()
+                connection = connect(role=self.role) if name not in pair.as_admin else connect(mode="record")
+                attempt(connection, deal, getattr(pair, name))
+                connection.close()
+                alone[name] = self.state(deal)
+                pair.clean()
+            expected = pair.serial
+            self.tap.ok((results["aaabbb"][:2], results["bbbaaa"][:2]) == expected, "%s, %s: one after the other" % (pair.name, level),
+                        "got      %s" % ((results["aaabbb"][:2], results["bbbaaa"][:2]),), "expected %s" % (expected,),
+                        *[getattr(s, "error", "") for r in serial.values() for s in r[3].values()])
+            wrong = []
+            for order in sorted(set(itertools.permutations("aaabbb"))):
+                order = "".join(order)
+                if order in results:
+                    continue
+                a, b, state, sessions = self.run(pair, level, order)
+                if (a, b, state) in results.values():
+                    continue
+                if "40001" in (a, b):
+                    other = "b" if a == "40001" else "a"
+                    rest = {"a": a, "b": b}[other]
+                    if rest == "40001":
+                        wrong.append((order, "both were sent back"))
+                    elif rest == "commits" and state == alone[other]:
+                        continue
+                    elif level != "READ COMMITTED" and rest != "commits" and state == self.untouched(pair):
+                        continue
+                wrong.append((order, a, b, state) + tuple(str(getattr(s, "error", "")).strip() for s in sessions.values()))
+            self.tap.ok(not wrong, "%s, %s: interleaved as if one after the other" % (pair.name, level),
+                        "serial orders: %s" % results, "alone: %s" % alone, "%d orders are like neither:" % len(wrong), *wrong[:4])
+
+    def untouched(self, pair):
+        deal = pair.setup()
+        state = self.state(deal)
+        pair.clean()
+        return state
+
+
+class Pair:
+    def __init__(self, name, setup, a, b, ab, ba, as_admin="", clean=lambda: None):
+        """ab: outcomes of (a, b) when a goes first; ba: when b goes first."""
+        self.name, self.setup, self.a, self.b, self.serial = name, setup, a, b, (ab, ba)
+        self.as_admin, self.clean = as_admin, clean
+
+
+def main():
+    tap = Tap()
+    admin, writer = start()
+    bases = Bases(admin)
+    pairs = Pairs(tap, admin, "regcrm_writer")
+    control, contract_control = task("meeting_control"), task("contract_control")
+
+    def with_task(stage="messaging"):
+        deal = bases.make(stage)
+        assert attempt(admin, deal, [task()]) is None
+        return deal
+
+    ok = "commits"
+    third = sql("select from regcrm.choose_scenario(%(a)s, %(d)s, 'no_answer')")
+    drop_tasks = sql("delete from regcrm.task where account_id = %(a)s and deal_id = %(d)s")
+    insert_deal = sql("insert into regcrm.deal (account_id, id, stage, manager_id, lead_date) values (%(a)s, %(d)s, 'new', 1, now()::date)")
+    drop_contact = sql("delete from regcrm.event where account_id = %(a)s and deal_id = %(d)s and kind = 'call_out' and answered")
+
+    def rules_again():
+        cur = admin.cursor()
+        cur.execute("update regcrm.rule set enabled = true where regulation = 'idrive' and code = 'WRK-1'")
+        admin.commit()
+
+    def fresh_key():
+        bases.last += 1
+        return bases.last
+
+    for pair in [
+        Pair("one completes the only task, one moves the deal", with_task,
+             [done()], [comment, move("deciding")], (ok, "23514 DEC-3"), ("23514 DEC-3", ok)),
+        Pair("one deletes the only task, one moves the deal", with_task,
+             [drop_tasks], [comment, move("deciding")], (ok, "23514 DEC-3"), ("23514 DEC-3", ok)),
+        Pair("one adds a task, one moves the deal to lost", lambda: bases.make("messaging"),
+             [task()], [reason, move("lost")], (ok, "23514 LOST-4"), ("23514 LOST-4", ok)),
+        Pair("both move the deal, to won and to lost", lambda: bases.make("meeting"),
+             [signed, paid, done(), skip, move("won")], [reason, done(), move("lost")],
+             (ok, "23514 FLOW"), ("23514 FLOW", ok)),
+        Pair("both move the deal, to stages that lead to each other", lambda: bases.make("deciding"),
+             [meeting_ahead, control, contract_control, move("meeting")], [meeting_ahead, control, contract_control, move("contract")],
+             (ok, ok), (ok, ok)),
+        Pair("one robot writes, one moves the deal into messaging", lambda: bases.make("deciding"),
+             [task("other", by_bot=True)], [move("messaging")], (ok, ok), ("23514 CHAT-5", ok)),
+        Pair("both choose the third «Недозвон»", lambda: bases.make("no_answer", misses=2),
+             [missed, scenario("no_answer")], [missed, scenario("no_answer")], (ok, ok), (ok, ok)),
+        Pair("both call choose_scenario for the third «Недозвон»", lambda: bases.make("no_answer", misses=2),
+             [third], [third], (ok, "22023"), ("22023", ok)),
+        Pair("both begin the same deal", fresh_key, [insert_deal], [insert_deal], (ok, "23505"), ("23505", ok)),
+        Pair("one begins a deal, one adds its comment", fresh_key, [insert_deal], [comment], (ok, ok), (ok, "23503")),
+        Pair("one deletes in record what the other relies on", lambda: bases.make("new"),
+             [drop_contact], [scenario("in_work"), move("in_work")], (ok, "23514 WRK-1"), (ok, ok), as_admin="a"),
+        Pair("one changes the rules, one writes", lambda: bases.make("new", contact=False),
+             [sql("update regcrm.rule set enabled = false where regulation = 'idrive' and code = 'WRK-1'")],
+             [scenario("in_work"), move("in_work")], (ok, ok), (ok, "23514 WRK-1"), as_admin="a", clean=rules_again),
+    ]:
+        pairs.check(pair)
+    tap.done()
+
+
+main()
