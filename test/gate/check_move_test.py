@@ -45,6 +45,7 @@ def main():
     legal = set(admin_cur.fetchall())
     admin.commit()
     deals = [random_base(r, bases) for _ in range(60)]
+    came_from = {}
     cur = writer.cursor()
     count = {"commits": 0, "refused": 0, "FLOW": 0, "several rules": 0, "taken back": 0}
     wrong = {}
@@ -55,12 +56,14 @@ def main():
     for number in range(options.rounds):
         if r.random() < 0.3:
             deals[r.randrange(len(deals))] = random_base(r, bases)
-        deal = r.choice(deals)
+        deal = r.choice(list(came_from)[-3:] if came_from and r.random() < 0.3 else deals)
         cur.execute("select stage::text from regcrm.deal where account_id = %s and id = %s", (ACCOUNT, deal))
         here = cur.fetchone()[0]
         writer.commit()
         ways = [t for f, t in legal if f == here]
         target = r.choice(ways if ways and r.random() < 0.75 else STAGES)
+        if deal in came_from and r.random() < 0.4:
+            target = came_from[deal]        # taken back
         round_ = Round(writer, cur, deal)
 
         # some of what the move needs, in a transaction before or in the same one
@@ -94,6 +97,11 @@ def main():
                 act(cur, deal)
         except psycopg2.Error as error:
             writer.rollback()
+            continue
+        cur.execute("select stage::text from regcrm.deal where account_id = %s and id = %s", (ACCOUNT, deal))
+        here = cur.fetchone()[0]
+        if here == target:
+            writer.rollback()       # an effect has moved it already: nothing is to be asked
             continue
         rows = round_.asked(target)
         cur.execute("select to_jsonb(m) from regcrm.allowed_moves(%s, %s) m", (ACCOUNT, deal))
@@ -130,6 +138,7 @@ def main():
             refused = Refused(error, place)
         if refused is None:
             count["commits"] += 1
+            came_from[deal] = here
             if said:
                 fault("what it objects to does not commit", said, *told)
         else:

@@ -13,8 +13,8 @@ import argparse
 import random
 
 import rules_test
-from story import (ACCOUNT, STAGES, Bases, Tap, attempt, breaches, completing, described, done, event, field, move, random_acts,
-                   skip, start)
+from story import (ACCOUNT, STAGES, Bases, Tap, attempt, breaches, completing, described, done, move, random_acts,
+                   skip, start, task)
 
 
 def script(number, seed):
@@ -35,12 +35,18 @@ def script(number, seed):
             needed = completing(here, there, chat)
             acts += r.sample(needed, r.randint(max(0, len(needed) - 2), len(needed)))
             acts.insert(r.randint(0, len(acts)), move(there))
+            acts += effects(here, there, chat)
         yield "step %d: %s%s" % (i, here, " after messaging" if chat else ""), here, make, acts, True
 
 
-def neutral(acts, there):
-    """With what the regulation's effects would do written out, so that it is there in record as well."""
-    return acts + ([done(), skip] if there == "won" else [])
+def effects(here, there, chat):
+    """What the regulation's effects do about a move, written out: they act in enforce only."""
+    if there == "won":
+        return [done(), skip]
+    if chat or here == there:
+        return []
+    acts = [done("process_request")] if here in ("new", "in_work") and there != "in_work" else []
+    return acts + {"new": [task("process_request")], "in_work": [task("process_request")], "no_answer": [task("callback")]}.get(there, [])
 
 
 def main():

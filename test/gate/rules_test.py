@@ -23,7 +23,7 @@ CASES = [
     # Новые заявки
     ("NEW-2", ("new",), [move("in_work")], {scenario("in_work")}),
     ("NEW-4", ("new",), [done()], [done(), task()]),
-    ("NEW-4", ("new",), [event("comment", body="x"), done()], {task()}),
+    ("NEW-4", ("new",), [event("comment", body="x"), done("process_request")], {task()}),
     ("NEW-5", ("new",), [scenario("deferred"), return_ahead, task(), move("deferred")], {comment}),
     ("NEW-8", ("new", dict(lead_date=False)), [scenario("in_work"), move("in_work")], {field("lead_date", "now()::date")}),
 

@@ -366,3 +366,17 @@ def breaches(connection, deal):
     rules = [r[0] for r in cur.fetchall()]
     connection.commit()
     return rules
+
+
+def summary(connection, deal):
+    """What is stored of a deal, without numbers and instants."""
+    cur = connection.cursor()
+    cur.execute("""select (select format('%%s %%s %%s', d.stage, d.reason, d.name) from regcrm.deal d where d.account_id = %(a)s and d.id = %(d)s),
+        (select string_agg(t.kind || case when t.completed_at is null then ' open' else ' done' end, ', ' order by t.kind, t.completed_at is null)
+         from regcrm.task t where t.account_id = %(a)s and t.deal_id = %(d)s and t.deleted_at is null),
+        (select string_agg(k, ', ' order by k) from (select e.kind || coalesce(' ' || e.scenario, '') as k from regcrm.event e
+         where e.account_id = %(a)s and e.deal_id = %(d)s and e.kind not in ('stage', 'field')) e)""",
+                {"a": ACCOUNT, "d": deal})
+    state = cur.fetchone()
+    connection.commit()
+    return state + (tuple(breaches(connection, deal)),)
