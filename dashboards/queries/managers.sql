@@ -1,0 +1,3 @@
+select distinct manager_id::varchar as value, manager_name as label
+from regcrm.manager_scorecard
+order by label

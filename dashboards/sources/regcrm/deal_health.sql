@@ -1,0 +1,23 @@
+select
+	h.deal_id,
+	h.deal_name,
+	h.deal_url,
+	h.price,
+	h.stage,
+	h.stage_name,
+	h.manager_id,
+	h.manager_name,
+	h.health,
+	h.health_name,
+	h.open_violations,
+	h.open_critical,
+	h.missing,
+	to_char(h.next_due_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_due_at,
+	h.next_due_title,
+	h.open_tasks,
+	to_char(h.next_task_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_task_at,
+	extract(epoch from h.dwell) as dwell_seconds
+from regcrm.deal_health h
+join regcrm.account_now a on a.account_id = h.account_id
+where h.account_id = ${account}
+order by h.deal_id

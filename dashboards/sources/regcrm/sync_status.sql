@@ -1,0 +1,22 @@
+select
+	s.account_name,
+	s.base_url,
+	s.is_synced,
+	s.state,
+	s.state_reason,
+	s.paused,
+	to_char(s.known_from at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as known_from,
+	to_char(s.known_until at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as known_until,
+	extract(epoch from s.lag) as lag_seconds,
+	to_char(s.last_read_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as last_read_at,
+	s.rows_read,
+	s.requests,
+	s.last_error,
+	to_char(s.last_error_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as last_error_at,
+	to_char(s.next_try_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_try_at,
+	s.quarantined,
+	s.sync_runs,
+	s.clock_runs
+from regcrm.sync_status s
+join regcrm.account_now a on a.account_id = s.account_id
+where s.account_id = ${account}

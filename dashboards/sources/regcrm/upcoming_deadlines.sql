@@ -1,0 +1,19 @@
+select
+	u.deal_id,
+	u.deal_name,
+	u.deal_url,
+	u.rule,
+	u.title,
+	u.severity,
+	u.severity_name,
+	u.duty_of,
+	u.stage_name,
+	u.manager_id,
+	u.manager_name,
+	to_char(u.due_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as due_at,
+	extract(epoch from u.time_left) as left_seconds,
+	u.is_warned
+from regcrm.upcoming_deadlines u
+join regcrm.account_now a on a.account_id = u.account_id
+where u.account_id = ${account} and isfinite(u.due_at)
+order by u.due_at, u.deal_id, u.rule
