@@ -3,15 +3,17 @@
 #   make                 build (PG_CONFIG=... chooses the PostgreSQL)
 #   make install         install into that PostgreSQL
 #   make check           everything that tests, in servers of its own (test/check)
+#   make check-deep      what takes longer: the dashboards in a real browser (test/check-deep)
 #   make unit            the pure C unit tests only, with sanitizers
 #   make demo            a small warehouse to look at; make demo-stop removes it
+#   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
 #
 # WERROR= (empty) keeps a compiler newer than those tried from failing the build.
 
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check unit demo demo-stop
+own_goals = check check-deep unit demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
@@ -19,6 +21,9 @@ ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
 check:
 	@test/check
+
+check-deep:
+	@test/check-deep
 
 unit:
 	@test/unit/run
@@ -28,6 +33,12 @@ demo:
 
 demo-stop:
 	@test/demo/stop
+
+dashboards:
+	@dashboards/run
+
+dashboards-stop:
+	@dashboards/stop
 
 else
 

@@ -5,6 +5,7 @@ select
 	h.price,
 	h.stage,
 	h.stage_name,
+	h.stage_position,
 	h.manager_id,
 	h.manager_name,
 	h.health,
@@ -15,8 +16,8 @@ select
 	to_char(h.next_due_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_due_at,
 	h.next_due_title,
 	h.open_tasks,
-	to_char(h.next_task_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_task_at,
-	extract(epoch from h.dwell) as dwell_seconds
+	h.overdue_tasks,
+	h.dwell_hours * 3600 as dwell_seconds
 from regcrm.deal_health h
 join regcrm.account_now a on a.account_id = h.account_id
 where h.account_id = ${account}

@@ -3,15 +3,16 @@ select
 	f.deal_name,
 	f.deal_url,
 	f.source_name,
+	f.stage_name,
 	f.manager_id,
 	f.manager_name,
 	to_char(f.created_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as created_at,
-	to_char(f.created_at at time zone a.time_zone, 'YYYY-MM-DD') as arrived_day,
-	extract(hour from f.created_at at time zone a.time_zone)::integer as arrived_hour,
+	to_char(f.arrived_day, 'YYYY-MM-DD') as arrived_day,
+	f.arrived_hour,
 	f.first_touch_name,
-	extract(epoch from f.response) as response_seconds,
-	extract(epoch from f.response_business) as response_business_seconds,
-	extract(epoch from f.waiting_for) as waiting_seconds
+	f.response_business_minutes * 60 as response_seconds,
+	f.is_within_15,
+	f.waiting_minutes * 60 as waiting_seconds
 from regcrm.first_response f
 join regcrm.account_now a on a.account_id = f.account_id
 where f.account_id = ${account}

@@ -1,9 +1,11 @@
+-- Deals by the day on which they were created; outcome tells the stages of the
+-- way from those at its end.
 select
 	to_char(f.day, 'YYYY-MM-DD') as day,
 	f.stage,
 	f.stage_name,
 	f.stage_position,
-	s.outcome as stage_outcome,
+	s.outcome,
 	f.deals,
 	f.reached,
 	f.now_here,

@@ -8,6 +8,7 @@ select
 	t.how,
 	t.severity,
 	t.severity_name,
+	t.severity_rank,
 	t.duty_of_name,
 	t.basis,
 	t.basis_name

@@ -15,5 +15,5 @@ select
 	u.is_warned
 from regcrm.upcoming_deadlines u
 join regcrm.account_now a on a.account_id = u.account_id
-where u.account_id = ${account} and isfinite(u.due_at)
+where u.account_id = ${account} and u.duty_of = 'manager' and isfinite(u.due_at)
 order by u.due_at, u.deal_id, u.rule

@@ -9,18 +9,19 @@ select
 	v.clause,
 	v.severity,
 	v.severity_name,
-	array_position('{critical,major,minor,info}'::text[], v.severity) as severity_rank,
+	v.severity_rank,
 	v.duty_of,
+	v.duty_of_name,
 	v.stage_name,
 	v.manager_id,
-	v.manager_name,
+	coalesce(v.manager_name, v.duty_of_name) as who,
 	to_char(v.breached_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as breached_at,
-	to_char(v.breached_at at time zone a.time_zone, 'YYYY-MM-DD') as day,
-	extract(epoch from v.late) as late_seconds,
+	to_char(v.breached_day, 'YYYY-MM-DD') as day,
+	v.late_minutes * 60 as late_seconds,
 	v.is_open,
-	v.resolution_name,
+	coalesce(v.resolution_name, 'ещё можно исправить') as resolution_name,
 	v.reason
 from regcrm.violations v
 join regcrm.account_now a on a.account_id = v.account_id
-where v.account_id = ${account} and not v.is_waived and not v.is_withdrawn
+where v.account_id = ${account} and v.counts
 order by v.breached_at, v.id
