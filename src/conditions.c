@@ -25,8 +25,10 @@ has_happened(const Judge *j, int atom, int times, const Look *look)
 		return j->count[counter] - base >= times;
 	}
 	if (look->deal)
-		return j->last_old[atom] > 0 || j->last_new[atom] > 0 || waiting;
-	return j->last_old[atom] >= visit->old_from || j->last_new[atom] >= visit->new_from;
+		return j->last_old[atom] > 0 || j->last_new[atom] > 0 ||
+			j->last_move[atom] > 0 || waiting;
+	return j->last_old[atom] >= visit->old_from || j->last_new[atom] >= visit->new_from ||
+		j->last_move[atom] > look->visit;
 }
 
 /*
@@ -36,9 +38,7 @@ has_happened(const Judge *j, int atom, int times, const Look *look)
 static bool
 scenario_matches(const Judge *j, const Visit *visit)
 {
-	if (visit->last_scenario == NO_NUMBER)
-		return true;
-	switch (j->reg->outcomes[visit->last_scenario])
+	switch (visit->last_outcome)
 	{
 		case OUTCOME_MISSED:
 			return visit->last_call != CALL_TALK;

@@ -236,17 +236,11 @@ duties_move(Judge *j, const Move *move, int visit, bool enters)
 			.visit = enters && visit > 0 ? visit - 1 : visit,
 			.subject = visit,
 			.before = !enters,
-			.comment_required = false,
+			.comment_required = judge_asks_comment(j, move),
 		};
 
 		if (enters && rule->nth != NO_NUMBER && j->visits[visit].ordinal != rule->nth)
 			continue;
-		if (move->from >= 0 && move->to >= 0)
-		{
-			const Transition *t = rules_transition(j->reg, move->from, move->to, j->now);
-
-			look.comment_required = t && t->comment_required;
-		}
 		arise_at_move(j, rule, move, visit, &look);
 	}
 }
@@ -265,7 +259,12 @@ duties_flow(Judge *j, const Move *move)
 	for (int i = 0; i < j->reg->nflow; i++)
 	{
 		const Rule *rule = &j->reg->rules[j->reg->flow[i]];
-		Look		look = {.deal = true, .visit = j->nvisits - 1, .subject = j->nvisits - 1};
+		Look		look = {
+			.deal = rule->scope == SCOPE_DEAL,
+			.visit = j->nvisits > 1 ? j->nvisits - 2 : 0,
+			.subject = j->nvisits - 1,
+			.comment_required = false,
+		};
 		Finding    *f;
 
 		if ((rule->stage != NO_NUMBER && rule->stage != move->to) ||
@@ -427,7 +426,8 @@ duties_end_visit(Judge *j, int visit)
 				close_left(j, i);
 		}
 		else if (rule->form == FORM_ENTER &&
-				 (j->now <= live->due || rule->scope == SCOPE_VISIT))
+				 (j->now <= live->due ||
+				  (rule->scope == SCOPE_VISIT && !rule->expects_move)))
 			close_left(j, i);
 	}
 }
@@ -435,24 +435,29 @@ duties_end_visit(Judge *j, int visit)
 
 /* ---- forms within and never: what answers an event, what must not happen ---- */
 
-/* How often the atom had happened in the visit before and after this instant. */
+/* How often the event of a rule with nth had happened in the visit before this instant. */
+static int
+times_before(const Judge *j, const Rule *rule, int visit)
+{
+	int			counter = j->counter_of[rule->event];
+	int			before = j->count_before[counter] - j->bases[visit * j->ncounted + counter];
+
+	return before < 0 ? 0 : before;
+}
+
+/* Whether the nth time is among those of this instant. */
 static bool
 is_nth(const Judge *j, const Rule *rule, int visit)
 {
-	int			counter,
-				base,
-				before;
+	int			counter;
 
 	if (rule->nth == NO_NUMBER)
 		return true;
 	if (rule->event == ATOM_ENTER)
 		return j->visits[visit].ordinal == rule->nth;
 	counter = j->counter_of[rule->event];
-	base = j->bases[visit * j->ncounted + counter];
-	before = j->count_before[counter] - base;
-	if (before < 0)
-		before = 0;
-	return before < rule->nth && j->count[counter] - base >= rule->nth;
+	return times_before(j, rule, visit) < rule->nth &&
+		j->count[counter] - j->bases[visit * j->ncounted + counter] >= rule->nth;
 }
 
 static void
@@ -468,10 +473,13 @@ arise(Judge *j, const Rule *rule, int visit, int fact, int64_t task_id, instant 
 	set_warning(j, rule, f);
 	new_live(j, rule, j->nfindings - 1, visit, due, look_of_visit(j, rule, visit));
 
-	/* simultaneous answers count, but for those of the trigger's own token */
+	/*
+	 * Simultaneous answers count, but for those of the trigger's own token; a
+	 * duty of scope deal takes them whatever visit they belong to.
+	 */
 	for (int i = 0; i < ATOM_WORDS; i++)
 		answers.w[i] &= ~rule->trigger.w[i];
-	if (atoms_meet(&answers, &happened->all))
+	if (atoms_meet(&answers, rule->scope == SCOPE_DEAL ? &j->everything : &happened->all))
 		close_met(j, j->nlive - 1, judge_find_fact(j, &answers));
 	else if (!rule->by_task_due)
 		j->open_visit[rule - j->reg->rules] = visit;
@@ -486,11 +494,29 @@ belongs(const Judge *j, const Fact *fact, int visit)
 	return j->visits[visit].old_from <= j->seq;
 }
 
+/* Was the nth one, if it is a fact of this instant, done by somebody bound? */
+static bool
+nth_binds(const Judge *j, const Rule *rule, int visit)
+{
+	int			n = times_before(j, rule, visit);
+
+	for (int i = j->first_fact; i < j->next_fact; i++)
+	{
+		const Happened *given = &j->fact_atoms[i - j->first_fact];
+
+		if (atoms_has(&given->all, rule->event) &&
+			belongs(j, &j->line->facts[i], visit) && ++n == rule->nth)
+			return atoms_has(&given->bound, rule->event);
+	}
+	return true;				/* a moment that came */
+}
+
 /* A duty for each task that this instant brought. */
 static void
 arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 {
 	bool		one_without_task = false;
+	int			n = rule->nth == NO_NUMBER ? 0 : times_before(j, rule, visit);
 
 	for (int i = j->first_fact; i < j->next_fact; i++)
 	{
@@ -499,6 +525,9 @@ arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 
 		if (!atoms_has(&j->fact_atoms[i - j->first_fact].all, rule->event) ||
 			!belongs(j, fact, visit))
+			continue;
+		n++;
+		if (rule->nth != NO_NUMBER && n != rule->nth)
 			continue;
 		if (fact->kind != FACT_TASK_ADDED && fact->kind != FACT_TASK_DONE)
 		{
@@ -521,21 +550,20 @@ arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 	}
 }
 
-/* A duty due by a moment that a field holds: it needs a moment still to come. */
+/* Does the field hold a moment that is still to come? */
+static bool
+to_come(const Judge *j, const Field *field)
+{
+	return field->holds && field->moment != INSTANT_NEVER && field->moment > j->now;
+}
+
+/* A duty due by the moment still to come that a field holds. */
 static void
 arise_by_field(Judge *j, const Rule *rule, int visit, const Happened *happened)
 {
-	const Field *field = &j->fields[rule->by_field];
-	int			number = (int) (rule - j->reg->rules);
-
-	if (!field->holds || field->moment == INSTANT_NEVER || field->moment <= j->now)
-	{
-		j->armed_visit[number] = visit; /* until the field holds one */
-		return;
-	}
-	j->armed_visit[number] = -1;
+	j->armed_visit[rule - j->reg->rules] = -1;
 	arise(j, rule, visit, judge_find_fact(j, &rule->trigger), NO_TASK,
-		  after(j, rule, field->moment, rule->within), happened);
+		  after(j, rule, j->fields[rule->by_field].moment, rule->within), happened);
 }
 
 static void
@@ -553,6 +581,11 @@ trigger_within(Judge *j, const Rule *rule, int visit, const Happened *happened)
 	/* while a duty is unmet in a visit, a new trigger makes no second one */
 	if (j->open_visit[number] == visit)
 		return;
+	if (rule->by_field != NO_NUMBER && !to_come(j, &j->fields[rule->by_field]))
+	{
+		j->armed_visit[number] = visit; /* until the field holds a moment to come */
+		return;
+	}
 	look = look_of_visit(j, rule, visit);
 	if (!in_force(rule, j->now) || !can_be_seen(j, rule) ||
 		any_holds(j, rule->unless, rule->nunless, &look))
@@ -572,6 +605,7 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 	const Visit *v = &j->visits[visit];
 	Look		look = look_of_visit(j, rule, visit);
 	bool		one_without_task = false;
+	int			n = 0;
 
 	/* what happened once the deal had left a stage is asked of its whole life */
 	if (rule->scope == SCOPE_AFTER)
@@ -583,17 +617,25 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 		return;
 	if (!rule->each_task)
 	{
+		if (rule->nth != NO_NUMBER && rule->event != ATOM_ENTER && !nth_binds(j, rule, visit))
+			return;
 		breach_of_the_moment(new_finding(j, rule, v->stage,
 										 judge_find_fact(j, &rule->trigger)), j->now);
 		return;
 	}
+	if (rule->nth != NO_NUMBER)
+		n = times_before(j, rule, visit);
 	for (int i = j->first_fact; i < j->next_fact; i++)
 	{
 		const Fact *fact = &j->line->facts[i];
+		const Happened *given = &j->fact_atoms[i - j->first_fact];
 		bool		is_task = fact->kind == FACT_TASK_ADDED || fact->kind == FACT_TASK_DONE;
 
-		if (!atoms_has(&j->fact_atoms[i - j->first_fact].bound, rule->event) ||
-			!belongs(j, fact, visit))
+		if (!atoms_has(&given->all, rule->event) || !belongs(j, fact, visit))
+			continue;
+		n++;
+		if (!atoms_has(&given->bound, rule->event) ||
+			(rule->nth != NO_NUMBER && n != rule->nth))
 			continue;
 		if (!is_task && one_without_task)
 			continue;			/* at one instant, one breach */
@@ -616,7 +658,7 @@ move_due(Judge *j, int i)
 
 	if (j->now > live->due)
 		return;					/* breached by then: that stands */
-	if (field->holds && field->moment != INSTANT_NEVER && field->moment > j->now)
+	if (to_come(j, field))
 	{
 		live->due = f->due_at = after(j, rule, field->moment, rule->within);
 		set_warning(j, rule, f);

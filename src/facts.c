@@ -326,8 +326,11 @@ facts_read_task(TimelineReader *reader)
 	}
 	else
 		add_task_fact(reader, FACT_TASK_ADDED, added, &task);
-	/* a task can't be done before it is there, whatever two clocks say */
-	if (done != INSTANT_NEVER)
+	/*
+	 * A task can't be done before it is there, whatever two clocks say, nor once
+	 * it is deleted: it is closed only once.
+	 */
+	if (done != INSTANT_NEVER && done <= gone)
 		add_task_fact(reader, FACT_TASK_DONE, Max(done, added), &task);
 	if (gone != INSTANT_NEVER && gone < done)
 		add_task_fact(reader, FACT_TASK_GONE, Max(gone, added), &task);

@@ -72,8 +72,10 @@ judge_create(const Regulation *regulation, const Memory *memory,
 	}
 	j->last_old = make_array(j, regulation->natoms, sizeof(int));
 	j->last_new = make_array(j, regulation->natoms, sizeof(int));
+	j->last_move = make_array(j, regulation->natoms, sizeof(int));
 	j->count = make_array(j, j->ncounted, sizeof(int));
 	j->count_before = make_array(j, j->ncounted, sizeof(int));
+	j->count_moves = make_array(j, j->ncounted, sizeof(int));
 	j->first_visit = make_array(j, regulation->nstages, sizeof(int));
 	j->visits_of = make_array(j, regulation->nstages + 1, sizeof(int));
 	j->left_of = make_array(j, regulation->nstages, sizeof(int));
@@ -108,6 +110,7 @@ begin_deal(Judge *j, const Timeline *line)
 		j->fields[i] = (Field) {0, INSTANT_NEVER, 0, false};
 	memset(j->last_old, 0, sizeof(int) * (size_t) reg->natoms);
 	memset(j->last_new, 0, sizeof(int) * (size_t) reg->natoms);
+	memset(j->last_move, 0, sizeof(int) * (size_t) reg->natoms);
 	memset(j->count, 0, sizeof(int) * (size_t) j->ncounted);
 	memset(j->visits_of, 0, sizeof(int) * (size_t) (reg->nstages + 1));
 	memset(j->left_of, 0, sizeof(int) * (size_t) reg->nstages);
@@ -263,6 +266,15 @@ add_responsible(Judge *j, instant at, int64_t manager_id)
 	j->responsible[j->nresponsible++] = (Responsible) {at, manager_id};
 }
 
+/* What a scenario chosen says of the call; one that nobody knows says nothing. */
+static ScenarioOutcome
+outcome_of(const Judge *j, const Fact *fact)
+{
+	if (fact->u.scenario.number == NO_NUMBER)
+		return OUTCOME_ANY;
+	return rules_outcome(j->reg, fact->u.scenario.number, fact->at);
+}
+
 static void
 apply_scenario(Judge *j, const Fact *fact, AtomSet *atoms)
 {
@@ -273,7 +285,7 @@ apply_scenario(Judge *j, const Fact *fact, AtomSet *atoms)
 	if (number != NO_NUMBER)
 		give(atoms, j->reg->atom_of_scenario[number]);
 	if (j->nvisits > 0)
-		j->visits[j->nvisits - 1].last_scenario = number;
+		j->visits[j->nvisits - 1].last_outcome = outcome_of(j, fact);
 	if (fact->flags & FACT_BY_BOT)
 	{
 		give(atoms, ATOM_BOT_ACT);
@@ -391,6 +403,8 @@ apply_moments(Judge *j)
 		{
 			atoms_add(&j->old_facts.all, reg->atom_of_moment[i]);
 			atoms_add(&j->old_facts.bound, reg->atom_of_moment[i]);
+			if (j->counter_of[reg->atom_of_moment[i]] != NO_NUMBER)
+				j->count[j->counter_of[reg->atom_of_moment[i]]]++;
 		}
 	}
 	for (int i = 0; i < reg->nsoon; i++)
@@ -435,6 +449,7 @@ apply_facts(Judge *j)
 	memset(&j->new_facts, 0, sizeof(Happened));
 	j->new_applied = false;
 	memcpy(j->count_before, j->count, sizeof(int) * (size_t) j->ncounted);
+	memset(j->count_moves, 0, sizeof(int) * (size_t) j->ncounted);
 	for (; first + n < line->nfacts && line->facts[first + n].at == j->now; n++)
 		if (is_contact(&line->facts[first + n]))
 			j->contact_seq = j->seq;
@@ -481,6 +496,24 @@ apply_new(Judge *j)
 /* ---- moves and visits ---- */
 
 /*
+ * What a move gives belongs to one visit, however many end in this instant:
+ * visits that begin later in it count from behind it.
+ */
+static void
+give_visit(Judge *j, int visit, const AtomSet *atoms)
+{
+	for (int w = 0; w < ATOM_WORDS; w++)
+		for (uint64_t bits = atoms->w[w]; bits != 0; bits &= bits - 1)
+			j->last_move[w * 64 + __builtin_ctzll(bits)] = visit + 1;
+	for (int i = 0; i < j->ncounted; i++)
+		if (atoms_has(atoms, j->counted[i]))
+		{
+			j->count[i]++;
+			j->count_moves[i]++;
+		}
+}
+
+/*
  * What a move gives to the visit that it ends.  That the deal enters a stage
  * (ATOM_ENTER, which sets duties in motion) belongs to the visit that begins.
  */
@@ -509,14 +542,31 @@ end_visit(Judge *j, const Move *move, Happened *happened)
 
 	atoms_of_move(j, move, given);
 	join_happened(happened, given);
-	mark(j, &given->all, j->last_old);
-	count_atoms(j, &given->all);
+	atoms_join(&j->everything, &given->all);
+	give_visit(j, number, &given->all);
 	duties_facts(j, number, happened);
+	duties_recheck(j, &given->all, false);
 	duties_move(j, move, number, false);
 	duties_end_visit(j, number);
 	memset(given, 0, sizeof(*given));
 	if (stage >= 0)
 		j->left_of[stage]++;
+}
+
+/*
+ * Whether the regulation asks for a comment on the move (or on where the deal
+ * begins).  An illegal move asks for none, nor does one nobody observed.
+ */
+bool
+judge_asks_comment(const Judge *j, const Move *move)
+{
+	const Transition *t;
+
+	if (!move->observed || move->to < 0 || move->from == STAGE_UNKNOWN)
+		return false;
+	t = rules_transition(j->reg, move->from == STAGE_NONE ? NO_NUMBER : move->from,
+						 move->to, j->now);
+	return t && t->comment_required;
 }
 
 /*
@@ -528,29 +578,27 @@ static void
 begin_visit(Judge *j, const Move *move, bool passing)
 {
 	bool		first = j->nvisits == 0;
-	const Transition *t = NULL;
 	int			number = j->nvisits++;
 	Visit	   *visit;
-	int			last_scenario = NO_NUMBER;
+	ScenarioOutcome last_outcome = OUTCOME_ANY;
 	int			last_call = CALL_NONE;
 
 	j->visits = judge_room(j, j->visits, &j->room_visits, j->nvisits, sizeof(Visit));
 	j->bases = judge_room(j, j->bases, &j->room_bases, j->nvisits * j->ncounted + 1,
 						  sizeof(int));
-	memcpy(&j->bases[number * j->ncounted], passing || first ? j->count_before : j->count,
-		   sizeof(int) * (size_t) j->ncounted);
+	for (int i = 0; i < j->ncounted; i++)
+		j->bases[number * j->ncounted + i] = passing || first ?
+			j->count_before[i] + j->count_moves[i] : j->count[i];
 	if (passing || first)
 		for (int i = j->first_fact; i < j->next_fact; i++)
 		{
 			const Fact *fact = &j->line->facts[i];
 
 			if (fact->kind == FACT_SCENARIO)
-				last_scenario = fact->u.scenario.number;
+				last_outcome = outcome_of(j, fact);
 			else if (fact->kind == FACT_CALL_IN || fact->kind == FACT_CALL_OUT)
 				last_call = fact->flags & FACT_ANSWERED ? CALL_TALK : CALL_MISSED;
 		}
-	if (move->from >= 0 && move->to >= 0 && move->observed)
-		t = rules_transition(j->reg, move->from, move->to, j->now);
 	visit = &j->visits[number];
 	*visit = (Visit) {
 		.stage = move->to,
@@ -560,38 +608,47 @@ begin_visit(Judge *j, const Move *move, bool passing)
 		.old_from = passing || first ? j->seq : j->seq + 1,
 		.new_from = j->seq,
 		.moved_by_bot = move->by_bot,
-		.comment_required = t && t->comment_required,
-		.last_scenario = last_scenario,
+		.comment_required = judge_asks_comment(j, move),
+		.last_outcome = last_outcome,
 		.last_call = last_call,
 	};
 	if (move->to >= 0 && j->first_visit[move->to] < 0)
 		j->first_visit[move->to] = number;
 }
 
-/* What entering gives to the visit that begins. */
+/*
+ * What a deal's first move gives.  Nothing ends with it, so what a move gives
+ * to the visit that it ends belongs to the first visit.
+ */
 static void
-atoms_of_entering(Judge *j, const Move *move, bool first, Happened *happened)
+atoms_of_beginning(Judge *j, const Move *move, AtomSet *atoms)
+{
+	if (!move->observed)
+		return;
+	if (move->to >= 0)
+		give(atoms, j->reg->atom_of_stage[move->to]);
+	if (move->by_bot)
+	{
+		atoms_add(atoms, ATOM_BOT_ACT);
+		atoms_add(atoms, ATOM_BOT);
+	}
+	give_visit(j, 0, atoms);
+}
+
+/* What entering gives to the visit that begins, beside that. */
+static void
+atoms_of_entering(Judge *j, const Move *move, const AtomSet *beginning, Happened *happened)
 {
 	memset(happened, 0, sizeof(*happened));
 	if (!move->observed)
 		return;
 	atoms_add(&happened->all, ATOM_ENTER);
 	atoms_add(&happened->all, ATOM_ACTIVITY);
-	if (first && move->to >= 0)
-		give(&happened->all, j->reg->atom_of_stage[move->to]);
-	if (first && move->by_bot)
-	{
-		/* nothing ends with the first move, so it belongs to what begins */
-		atoms_add(&happened->all, ATOM_BOT_ACT);
-		atoms_add(&happened->all, ATOM_BOT);
-	}
+	give_visit(j, j->nvisits - 1, &happened->all);
+	atoms_join(&happened->all, beginning);
 	if (move->binds)
 		happened->bound = happened->all;
-	mark(j, &happened->all, j->last_new);
-	if (first)
-		count_atoms(j, &happened->all);
-	else if (j->counter_of[ATOM_ACTIVITY] != NO_NUMBER)
-		j->count[j->counter_of[ATOM_ACTIVITY]]++;
+	atoms_join(&j->everything, &happened->all);
 }
 
 /* The moves of this instant, one after the other. */
@@ -609,15 +666,18 @@ apply_moves(Judge *j)
 			j->moves[j->next_move].at == j->now;
 		bool		first = j->nvisits == 0;
 		Happened   *given = &j->fact_atoms[move->fact - j->first_fact];
+		AtomSet		beginning = {0};
 
 		if (!first)
 			end_visit(j, move, &happened);
 		begin_visit(j, move, passing);
+		if (first)
+			atoms_of_beginning(j, move, &beginning);
 		if (!passing)
 			apply_new(j);
 		duties_flow(j, move);
 		duties_move(j, move, j->nvisits - 1, true);
-		atoms_of_entering(j, move, first, &happened);
+		atoms_of_entering(j, move, &beginning, &happened);
 		*given = happened;
 		if (passing || first)
 			join_happened(&happened, &j->old_facts);
@@ -636,20 +696,19 @@ run_instant(Judge *j, instant at)
 	j->now = at;
 	j->seq++;
 	apply_facts(j);
-	if (j->nlive > 0)
-	{
-		AtomSet		everything = j->old_facts.all;
-
-		atoms_join(&everything, &j->new_facts.all);
-		duties_recheck(j, &everything, false);
-	}
+	j->everything = j->old_facts.all;
+	atoms_join(&j->everything, &j->new_facts.all);
 	if (j->next_move < j->nmoves && j->moves[j->next_move].at == at)
 	{
+		if (j->nlive > 0)
+			duties_recheck(j, &j->everything, false);
 		apply_moves(j);
 		duties_always(j, &j->old_facts.all, true);
 		return;
 	}
 	apply_new(j);
+	if (j->nlive > 0)
+		duties_recheck(j, &j->everything, false);
 	if (j->nvisits == 0)
 		return;
 	join_happened(&j->old_facts, &j->new_facts);

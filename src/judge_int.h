@@ -43,7 +43,7 @@ typedef struct Visit
 	int			new_from;		/* ... tasks added from this one on */
 	bool		moved_by_bot;	/* by a bot's move it began */
 	bool		comment_required;	/* the move that began it asks for one */
-	int			last_scenario;	/* the last one chosen in it; NO_NUMBER */
+	ScenarioOutcome last_outcome;	/* of the last scenario chosen in it */
 	int			last_call;		/* CALL_... */
 } Visit;
 
@@ -114,6 +114,7 @@ struct Judge
 	int			next_fact;
 	Happened	old_facts;		/* of this instant */
 	Happened	new_facts;
+	AtomSet		everything;		/* both, and its moves so far */
 	bool		new_applied;	/* the new ones are in last_new and count */
 	Happened   *fact_atoms;		/* by fact - first_fact */
 	int			room_atoms;
@@ -134,8 +135,10 @@ struct Judge
 
 	int		   *last_old;		/* by atom: seq of the last time */
 	int		   *last_new;
+	int		   *last_move;		/* by atom: the last visit that a move gave it to, + 1 */
 	int		   *count;			/* by counter: how often so far */
 	int		   *count_before;	/* ... before this instant */
+	int		   *count_moves;	/* ... by the moves of this instant */
 	int		   *first_visit;	/* by stage: number of the first visit, or -1 */
 	int		   *visits_of;		/* by stage: how many */
 	int		   *left_of;		/* by stage: visits that are over */
@@ -173,6 +176,7 @@ struct Judge
 /* judge.c */
 extern void *judge_room(Judge *j, void *array, int *room, int needed, size_t size);
 extern int	judge_find_fact(const Judge *j, const AtomSet *atoms);
+extern bool judge_asks_comment(const Judge *j, const Move *move);
 
 /* moves.c */
 extern void moves_collect(Judge *j, instant end);

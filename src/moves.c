@@ -73,7 +73,11 @@ chain_greedily(const Fact *facts, int *group, int n, int stage)
 	}
 }
 
-/* Takes a move in, or takes it and the one before it out. */
+/*
+ * Takes a move in, or takes it and the one before it out.  An event from a
+ * stage to the same stage is a move where the deal stood elsewhere: how it
+ * came there went unobserved.
+ */
 static void
 add_move(Judge *j, int index)
 {
@@ -118,9 +122,7 @@ moves_collect(Judge *j, instant end)
 
 		for (; i < line->nfacts && line->facts[i].at == at; i++)
 		{
-			const Fact *fact = &line->facts[i];
-
-			if (fact->kind != FACT_MOVE || fact->u.move.from == fact->u.move.to)
+			if (line->facts[i].kind != FACT_MOVE)
 				continue;
 			if (n < MAX_CHAIN)
 				group[n] = i;
@@ -133,8 +135,7 @@ moves_collect(Judge *j, instant end)
 			many = j->many = judge_room(j, j->many, &j->room_many, n, sizeof(int));
 			n = 0;
 			for (int k = first; k < i; k++)
-				if (line->facts[k].kind == FACT_MOVE &&
-					line->facts[k].u.move.from != line->facts[k].u.move.to)
+				if (line->facts[k].kind == FACT_MOVE)
 					many[n++] = k;
 			chain_greedily(line->facts, many, n, stage);
 			for (int k = 0; k < n; k++)

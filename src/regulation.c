@@ -85,7 +85,10 @@ static Statement select_transitions = {
 	1, {TEXTOID}
 };
 static Statement select_scenarios = {
-	"select code, outcome, name from regcrm.scenario where regulation = $1"
+	"select code, outcome, name,"
+	" lower(valid) + case when lower_inc(valid) then '0' else '1 microsecond' end::interval,"
+	" upper(valid) + case when upper_inc(valid) then '1 microsecond' else '0' end::interval"
+	" from regcrm.scenario where regulation = $1"
 	" order by code collate \"C\", valid",
 	1, {TEXTOID}
 };
@@ -365,6 +368,8 @@ read_rows(const char *code, Reading *reading)
 	{
 		scenarios[i].code = text_at(SPI_tuptable->vals[i], 1);
 		scenarios[i].outcome = text_at(SPI_tuptable->vals[i], 2);
+		scenarios[i].valid_from = instant_at(SPI_tuptable->vals[i], 4, INSTANT_EVER);
+		scenarios[i].valid_to = instant_at(SPI_tuptable->vals[i], 5, INSTANT_NEVER);
 		reading->scenario_names[i] = text_at(SPI_tuptable->vals[i], 3);
 	}
 	source->scenarios = scenarios;

@@ -244,6 +244,28 @@ rules_code(const Regulation *regulation, const char *name, size_t len)
 	return find_name(regulation->codes, regulation->ncodes, name, len);
 }
 
+/*
+ * What a scenario chosen at a moment says of the call: by its row in force
+ * then, else (chosen when it may not be) by its latest.
+ */
+ScenarioOutcome
+rules_outcome(const Regulation *regulation, int scenario, instant at)
+{
+	ScenarioOutcome outcome = OUTCOME_ANY;
+
+	for (int i = 0; i < regulation->noutcomes; i++)
+	{
+		const OutcomeRow *row = &regulation->outcomes[i];
+
+		if (row->scenario != scenario)
+			continue;
+		outcome = row->outcome;
+		if (row->valid_from <= at && at < row->valid_to)
+			break;
+	}
+	return outcome;
+}
+
 const Transition *
 rules_transition(const Regulation *regulation, int from, int to, instant at)
 {
@@ -799,6 +821,9 @@ compile_expectations(Compiler *c, const RuleSource *s, Rule *rule)
 		{
 			if (!compile_condition(c, s->expect[i], cond, &rule->watch))
 				return false;
+			if (cond->kind == COND_HAPPENED && !cond->negated &&
+				is_move_atom(c->reg, cond->atom) && cond->atom != ATOM_LEAVE)
+				rule->expects_move = true;
 			continue;
 		}
 		/* what form "within" expects is an event, not a condition */
@@ -840,6 +865,11 @@ compile_scope(Compiler *c, const RuleSource *s, Rule *rule)
 		return fail(c, "scope \"after\" belongs to form \"never\"");
 	if (rule->scope == SCOPE_AFTER && rule->stage == NO_NUMBER)
 		return fail(c, "scope \"after\" needs a stage");
+	if (rule->scope == SCOPE_AFTER && s->has_within)
+	{
+		fail(c, "scope \"after\" takes no within");
+		return hint(c, "A grace begins when the deal enters the stage; this scope speaks of what comes once it has left.");
+	}
 	return true;
 }
 
@@ -1025,7 +1055,7 @@ compile_scenarios(Compiler *c)
 	static const char *const outcomes[] = {"any", "reached", "missed", NULL};
 	const RegulationSource *source = c->source;
 
-	c->reg->outcomes = make(c, sizeof(ScenarioOutcome) * (source->nscenarios + 1));
+	c->reg->outcomes = make(c, sizeof(OutcomeRow) * (source->nscenarios + 1));
 	for (int i = 0; i < source->nscenarios; i++)
 	{
 		int			outcome = choose(c, "outcome", source->scenarios[i].outcome, outcomes);
@@ -1035,7 +1065,12 @@ compile_scenarios(Compiler *c)
 
 		if (outcome < 0)
 			return false;
-		c->reg->outcomes[number] = (ScenarioOutcome) outcome;
+		c->reg->outcomes[c->reg->noutcomes++] = (OutcomeRow) {
+			.scenario = number,
+			.outcome = (ScenarioOutcome) outcome,
+			.valid_from = source->scenarios[i].valid_from,
+			.valid_to = source->scenarios[i].valid_to,
+		};
 	}
 	return true;
 }

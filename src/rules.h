@@ -169,7 +169,7 @@ typedef struct Rule
 	bool		duty_of_bot;
 	bool		reject;			/* action = 'reject' */
 	bool		each_task;		/* its event is of tasks: one finding a task */
-	bool		expects_move;	/* FORM_WITHIN: one of expect is a move */
+	bool		expects_move;	/* within, enter: one of expect is a move */
 	instant		valid_from;
 	instant		valid_to;		/* exclusive */
 	int			by_changed;		/* atom: by_field was changed; NO_NUMBER */
@@ -202,6 +202,15 @@ typedef struct StageRules
 	int		   *fact;			/* FORM_WITHIN and FORM_NEVER but scope after */
 } StageRules;
 
+/* What choosing a scenario says of the call, while its row is valid. */
+typedef struct OutcomeRow
+{
+	int			scenario;
+	ScenarioOutcome outcome;
+	instant		valid_from;
+	instant		valid_to;
+} OutcomeRow;
+
 typedef struct Regulation
 {
 	int			nstages;
@@ -212,7 +221,8 @@ typedef struct Regulation
 	char	  **task_kinds;
 	int			nscenarios;
 	char	  **scenarios;
-	ScenarioOutcome *outcomes;
+	int			noutcomes;
+	OutcomeRow *outcomes;		/* in order of time for each scenario */
 	int			ncodes;
 	char	  **codes;			/* rule codes, each once */
 	int			nrules;
@@ -279,6 +289,8 @@ typedef struct ScenarioSource
 {
 	const char *code;
 	const char *outcome;
+	instant		valid_from;
+	instant		valid_to;
 } ScenarioSource;
 
 typedef struct TransitionSource
@@ -339,6 +351,7 @@ extern int	rules_scenario(const Regulation *regulation, const char *name, size_t
 extern int	rules_code(const Regulation *regulation, const char *name, size_t len);
 
 /* The transition row for a move, or NULL where the move is illegal at that time. */
+extern ScenarioOutcome rules_outcome(const Regulation *regulation, int scenario, instant at);
 extern const Transition *rules_transition(const Regulation *regulation,
 										  int from, int to, instant at);
 

@@ -21,12 +21,14 @@ Event = namedtuple("Event", "id at kind by_bot actor from_stage to_stage answere
 Task = namedtuple("Task", "id kind manager at by_bot due done deleted")
 Deal = namedtuple("Deal", "id judged created deleted stage fields events tasks")
 Rule = namedtuple("Rule", "code stage form event nth expect unless scope within by warn clock valid")
-Occurrence = namedtuple("Occurrence", "at visits id task outsider")
+# step: of one instant first facts (0), then each move n: what ends with it (2n), what begins (2n + 1)
+Occurrence = namedtuple("Occurrence", "at visits id task outsider step", defaults=(0,))
 Visit = namedtuple("Visit", "stage start end move")
 Finding = namedtuple("Finding", "rule task_id stage arose_at warn_at due_at met_at breached_at "
                      "resolved_at resolution state")
 
 NEVER = 1 << 62
+NOWHERE = object()
 
 
 class Move:
@@ -35,7 +37,7 @@ class Move:
     def __init__(self, at, came_from, to, event, begins, unobserved):
         self.at, self.came_from, self.to = at, came_from, to
         self.id = ("event", event.id) if event else ("begin", 0)
-        self.by_bot = event.by_bot if event else False
+        self.by_bot = event.by_bot if event and not begins else False
         self.actor = event.actor if event else None
         self.begins, self.unobserved = begins, unobserved
 
@@ -125,16 +127,20 @@ class Judge:
         self.end = self.deleted if self.deleted is not None else end
         self.born = deal.created
         self.memory = {}
+        self.afterwards = False         # looked at when all moves of the instant are done
+        self.tolerant = False           # while a tolerance of leave runs
+        self.leaving = False            # looked at in the second of leaving, before the move
         self.findings = {}
 
     def judge(self):
         if self.born > self.end or not self.deal.judged:
             return []
         self.see_facts()
-        if not self.see_moves():
-            return []
+        known = self.see_moves()
         self.see_instants()
         for rule in self.account.rules:
+            if not known and rule.form != "attest":
+                continue
             getattr(self, "judge_" + rule.form)(rule)
         return list(self.findings.values())
 
@@ -143,8 +149,9 @@ class Judge:
     def see_facts(self):
         """Events and tasks up to the end; what came before the creation is at the creation."""
         born = self.born
+        self.told = {e.id: e.at for e in self.deal.events}
         every = sorted((e._replace(at=max(e.at, born)) for e in self.deal.events),
-                       key=lambda e: (e.at, e.id))
+                       key=lambda e: (e.at, self.told[e.id], e.id))
         self.all_events = every
         self.events = [e for e in every if e.at <= self.end]
         self.tasks = []
@@ -154,6 +161,8 @@ class Judge:
                 continue
             done = NEVER if task.done is None else max(task.done, born)
             gone = NEVER if task.deleted is None else max(task.deleted, born)
+            if gone < done:
+                done = NEVER            # closed only once
             self.tasks.append(task._replace(at=at, done=done, deleted=gone))
         self.tasks.sort(key=lambda t: (t.at, t.id))
         self.fields = {}
@@ -170,6 +179,9 @@ class Judge:
             first = self.deal.fields.get(name)
         rows = []
         value = None
+        if name == "skip_task_check":   # a box not ticked is as empty
+            events = [e._replace(value=None if e.value == "false" else e.value) for e in events]
+            first = None if first == "false" else first
         if first is not None:
             rows.append((self.born, first, ("field", name), False, True))
             value = first
@@ -207,15 +219,15 @@ class Judge:
         else:
             stood, started = None, False
         for at, group in itertools.groupby(seen, key=lambda e: e.at):
-            group = sorted(group, key=lambda e: (e.source_id is None, e.source_id or "", e.id))
-            for e in self.chained(group, stood, started):
+            order, begins_in = self.chained(sorted(group, key=self.order), stood, started)
+            for e in order:
                 if not started:
                     started = True
-                    if e.from_stage is None:
+                    if begins_in is NOWHERE:
                         moves.append(Move(at, None, e.to_stage, e, True, False))
                         stood = e.to_stage
                         continue
-                    stood = e.from_stage
+                    stood = begins_in
                     moves.append(Move(self.born, None, stood, None, True, False))
                 odd = e.from_stage is not None and e.from_stage != stood
                 if e.to_stage == stood:
@@ -223,33 +235,47 @@ class Judge:
                 moves.append(Move(at, stood, e.to_stage, e, False, odd))
                 stood = e.to_stage
         if not moves:                   # the first event is yet to come
-            if events[0].from_stage is None:
+            first = [e for e in events if e.at == events[0].at]
+            if any(e.from_stage is None for e in first):
+                self.visits = []        # it has been in no stage yet
                 return False
-            moves.append(Move(self.born, None, events[0].from_stage, None, True, False))
+            stood = self.chained(sorted(first, key=self.order), None, False)[1]
+            moves.append(Move(self.born, None, stood, None, True, False))
         self.moves = self.without_slips(moves)
-        self.move_ids = {m.id for m in self.moves}
         self.visits = []
         for i, move in enumerate(self.moves):
             end = self.moves[i + 1].at if i + 1 < len(self.moves) else NEVER
             self.visits.append(Visit(move.to, move.at, end, move))
         return True
 
+    def order(self, e):
+        return self.told[e.id], e.source_id is None, e.source_id or "", e.id
+
     @staticmethod
     def chained(group, stood, started):
-        """Moves of one instant, each beginning where the one before it ended."""
-        if len(group) == 1:
-            return group
-        begun = started or not any(e.from_stage is None for e in group)
-        best, most = group, -1
+        """Moves of one instant, each beginning where the one before it ended, and where the first begins."""
+        fits = lambda e, here: e.from_stage is None or e.from_stage == here
+        begins = not started and any(e.from_stage is None for e in group)
         for order in itertools.permutations(group):
-            here, known, n = stood, started, 0
+            start = stood if started else NOWHERE if begins else order[0].from_stage
+            here = start
             for e in order:
-                if e.from_stage is not None and (e.from_stage != here if known else not begun):
+                if not fits(e, here):
                     break
-                here, known, n = e.to_stage, True, n + 1
-            if n > most:
-                best, most = order, n
-        return best
+                here = e.to_stage
+            else:
+                return order, start
+        # no order chains all of them: on as far as it goes, then the next as they come
+        start = stood if started else NOWHERE if begins else next(
+            (e.from_stage for e in group if sum((o.from_stage == e.from_stage) - (o.to_stage == e.from_stage)
+                                                for o in group) > 0), group[0].from_stage)
+        here, rest, order = start, list(group), []
+        while rest:
+            e = next((e for e in rest if fits(e, here)), rest[0])
+            rest.remove(e)
+            order.append(e)
+            here = e.to_stage
+        return order, start
 
     def without_slips(self, moves):
         moves = list(moves)
@@ -273,11 +299,11 @@ class Judge:
 
     def visit_begun(self, at):
         """The last visit that has begun by this moment."""
-        last = 0
-        for i, v in enumerate(self.visits):
-            if v.start <= at:
-                last = i
-        return last
+        return max((i for i, v in enumerate(self.visits) if v.start <= at), default=None)
+
+    def visits_of_task(self, at):
+        begun = self.visit_begun(at)
+        return () if begun is None else (begun,)
 
     def see_instants(self):
         """Every moment at which something may change."""
@@ -315,8 +341,7 @@ class Judge:
     def occurrences(self, token):
         if token not in self.memory:
             found = [o for o in self.happened(token) if o.at <= self.end]
-            # of one instant: facts, then moves
-            found.sort(key=lambda o: (o.at, o.id in self.move_ids, o.id))
+            found.sort(key=lambda o: (o.at, o.step, self.told.get(o.id[1], o.at) if o.id[0] == "event" else o.at, o.id))
             self.memory[token] = found
         return self.memory[token]
 
@@ -333,11 +358,11 @@ class Judge:
         name, _, rest = token.partition(":")
         call = lambda e: e.kind in ("call_in", "call_out")
         if name == "enter" and not rest:
-            return [Occurrence(v.start, (i,), v.move.id, None, self.by_outsider(v.move))
+            return [Occurrence(v.start, (i,), v.move.id, None, self.by_outsider(v.move), 2 * i + 1)
                     for i, v in enumerate(self.visits) if not v.move.unobserved]
         if name in ("enter", "leave"):
             return [Occurrence(v.start, (max(0, i - 1),), v.move.id, None,
-                               self.by_outsider(v.move))
+                               self.by_outsider(v.move), 2 * i)
                     for i, v in enumerate(self.visits)
                     if name == "leave" and i > 0
                     or name == "enter" and v.stage == rest and not v.move.unobserved]
@@ -363,17 +388,17 @@ class Judge:
         if name == "scenario":
             return self.of_events(lambda e: e.kind == "scenario" and (not rest or e.scenario == rest))
         if name in ("task_added", "task_by_hand", "task_by_bot"):
-            return [Occurrence(t.at, (self.visit_begun(t.at),), ("task", t.id), t,
+            return [Occurrence(t.at, self.visits_of_task(t.at), ("task", t.id), t,
                                t.manager in self.account.outsiders and not t.by_bot)
                     for t in self.tasks
                     if (not rest or t.kind == rest)
                     and (name == "task_added" or t.by_bot == (name == "task_by_bot"))]
         if name == "task_done":
             return [Occurrence(t.done, self.visits_of(t.done), ("task done", t.id), t,
-                               t.manager in self.account.outsiders and not t.by_bot)
+                               t.manager in self.account.outsiders)
                     for t in self.tasks if t.done < NEVER and (not rest or t.kind == rest)]
         if name == "bot_act":
-            moved = [Occurrence(v.start, (i - 1,), v.move.id, None, False)
+            moved = [Occurrence(v.start, (i - 1,), v.move.id, None, self.by_outsider(v.move), 2 * i)
                      for i, v in enumerate(self.visits) if i > 0 and v.move.by_bot]
             return moved + self.of_events(lambda e: e.kind == "robot"
                                           or e.kind == "scenario" and e.by_bot)
@@ -415,7 +440,7 @@ class Judge:
             if e.kind != "call_out" or self.answered(e):
                 continue
             if counted is not None and e.at - counted <= self.account.redial \
-                    and not any(counted < c <= e.at for c in contacts):
+                    and not any(counted <= c <= e.at for c in contacts):
                 continue
             counted = e.at
             found.append(e.id)
@@ -466,9 +491,11 @@ class Judge:
                           for t in self.tasks)
             return is_open == (name == "task")
         if token == "stage":
+            if form == "enter" and at > moved_at and not self.leaving:
+                visit = self.visit_begun(at)
             return self.visits[visit].stage is not None
         if name == "field" and not (times > 1):
-            return self.value(rest, at) not in (None, "false")
+            return self.value(rest, at) is not None
         if name == "passed":
             moment = self.moment(rest, at)
             return moment is not None and moment <= at
@@ -490,31 +517,41 @@ class Judge:
         if name == "comment_where_required":
             return self.comment_where_required(form, visit, moved_at, at)
         if name == "scenario_matches":
-            return self.scenario_matches(form, visit, moved_at, at)
+            return self.scenario_matches(form, visit, at)
         return len(self.in_scope(token, form, scope, visit, moved_at, at)) >= times
 
     def in_scope(self, token, form, scope, visit, moved_at, at):
         """Occurrences so far, since the deal began or in the visit that counts."""
-        so_far = [o for o in self.occurrences(token) if o.at <= at]
+        limit = NEVER
+        if not self.afterwards and not self.tolerant:
+            # in the order of the moves of this instant: not what later ones do
+            limit = NEVER if form == "always" and not self.leaving else 2 * visit + 2
+            if form in ("enter", "flow") and not self.leaving:
+                limit = 2 * visit if at == moved_at else NEVER
+        so_far = [o for o in self.occurrences(token) if o.at < at or o.at == at and o.step <= limit]
         if scope in ("deal", "after"):
             return so_far
-        if form == "enter":
+        if form in ("enter", "flow"):
             ended = max(0, visit - 1)
-            return [o for o in so_far if ended in o.visits or o.at > moved_at]
+            if self.leaving:            # a task added then belongs to the visit that begins
+                so_far = [o for o in so_far if o.at < at or visit in o.visits]
+            return [o for o in so_far if ended in o.visits or o.at > moved_at
+                    or o.at == moved_at and o.task and visit in o.visits]
         if form == "leave":
-            return [o for o in so_far if visit in o.visits or o.at > moved_at]
+            return [o for o in so_far if visit in o.visits or o.at > moved_at
+                    or self.tolerant and o.at == moved_at and max(o.visits, default=0) > visit]
         return [o for o in so_far if visit in o.visits]
 
     def visited(self, stage, form, visit, moved_at, at):
         last = visit
-        if form == "enter" and at > moved_at:
+        if form == "enter" and (at > moved_at or self.afterwards) and not self.leaving:
             last = self.visit_begun(at)
         return any(v.stage == stage for v in self.visits[:last + 1])
 
     def comment_where_required(self, form, visit, moved_at, at):
-        if form not in ("enter", "leave"):
-            return True                 # no move at hand that could ask
         move = self.visits[visit].move if form != "leave" else self.visits[visit + 1].move
+        if move.unobserved or move.came_from is None and not move.begins:
+            return True
         asked = [required for valid, required in
                  self.account.transitions.get((move.came_from, move.to), ())
                  if holds_at(valid, move.at)]
@@ -525,17 +562,19 @@ class Judge:
         contacts = [o.at for o in self.occurrences("contact") if o.at <= at]
         return bool(contacts) and any(contacts[-1] <= o.at <= at for o in self.occurrences("comment"))
 
-    def scenario_matches(self, form, visit, moved_at, at):
-        chosen = self.in_scope("scenario", form, "visit", visit, moved_at, at)
+    def scenario_matches(self, form, visit, at):
+        """The last scenario of the visit that counts against its last call, or the deal's contacts."""
+        if form in ("enter", "flow"):
+            visit = max(0, visit - 1)
+        of_visit = lambda token: [o for o in self.occurrences(token) if o.at <= at and visit in o.visits]
+        chosen = of_visit("scenario")
         if not chosen:
             return True
         last = next(e for e in self.events if ("event", e.id) == chosen[-1].id)
-        outcome = [o for valid, o in self.account.scenarios.get(last.scenario, ())
-                   if holds_at(valid, last.at)]
+        rows = self.account.scenarios.get(last.scenario, ())
+        outcome = [o for valid, o in rows if holds_at(valid, last.at)] or [o for _, o in rows][-1:]
         if outcome == ["missed"]:
-            calls = sorted(self.in_scope("call_in", form, "visit", visit, moved_at, at)
-                           + self.in_scope("call_out", form, "visit", visit, moved_at, at),
-                           key=lambda o: (o.at, o.id))
+            calls = sorted(of_visit("call_in") + of_visit("call_out"), key=lambda o: (o.at, o.id))
             return not calls or calls[-1].id not in {o.id for o in self.occurrences("talk")}
         if outcome == ["reached"]:
             return any(o.at <= at for o in self.occurrences("contact"))
@@ -569,11 +608,11 @@ class Judge:
         finding = Finding(rule.code, task, stage, arose, warn, due, met, breached, resolved,
                           resolution, state)
         old = self.findings.get(key)
-        if old is None or breached is not None and rule.form != "flow":
+        if old is None or rule.form != "flow" and (breached is not None or old.breached_at is None):
             self.findings[key] = finding
 
     def expects_move(self, rule):
-        return any(t.partition(":")[0] in ("enter", "leave") for t in rule.expect)
+        return any(t.partition(":")[0] == "enter" for t in rule.expect)
 
     # ---- the forms ----
 
@@ -608,6 +647,8 @@ class Judge:
 
     def enter(self, rule, visit, v):
         moved = v.start
+        warn = self.account.later(moved, rule.warn, rule.clock) if rule.warn else None
+        pending = "warned" if warn is not None and warn <= self.end else "pending"
         lasting = rule.scope == "deal" or self.expects_move(rule)
         due = self.account.later(moved, rule.within, rule.clock) if rule.within else None
         breach = moved if due is None else due
@@ -615,23 +656,30 @@ class Judge:
             if self.kept(rule, visit, moved, moved):
                 return
         else:
+            kept = self.kept(rule, visit, moved, moved)
             for at in self.instants_from(moved, min(due, v.end), rule):
-                if self.kept(rule, visit, moved, at):
-                    self.find(rule, None, v.stage, moved, due=due, met=at, state="met")
+                self.leaving = at == v.end
+                kept = kept or self.kept(rule, visit, moved, at)
+                self.leaving = False
+                if kept:
+                    self.find(rule, None, v.stage, moved, warn=warn, due=due, met=at, state="met")
                     return
             if v.end <= min(due, self.end) or self.deleted is not None and self.deleted <= due:
-                self.find(rule, None, v.stage, moved, due=due, state="cancelled")
+                self.find(rule, None, v.stage, moved, warn=warn, due=due, state="cancelled")
                 return
             if due > self.end:
-                self.find(rule, None, v.stage, moved, due=due, state="pending")
+                self.find(rule, None, v.stage, moved, warn=warn, due=due, state=pending)
                 return
         last = NEVER if lasting else v.end
-        for at in self.instants_from(breach + 1, last, rule):
-            if self.kept(rule, visit, moved, at):
-                self.find(rule, None, v.stage, moved, due=due, met=at, breached=breach,
+        for at in self.instants_from(breach + (due is not None), last, rule):
+            self.leaving, self.afterwards = at == last, lasting or at < last
+            kept = self.kept(rule, visit, moved, at)
+            self.leaving = self.afterwards = False
+            if kept:
+                self.find(rule, None, v.stage, moved, warn=warn, due=due, met=at, breached=breach,
                           resolved=at, resolution="met", state="late")
                 return
-        self.breach_open(rule, None, v.stage, moved, due, None, breach, last)
+        self.breach_open(rule, None, v.stage, moved, due, warn, breach, last)
 
     def breach_open(self, rule, task, stage, arose, due, warn, breach, last):
         """A breach that nothing cured: left by leaving (at last) or deletion, or still open."""
@@ -654,16 +702,22 @@ class Judge:
                               resolution="moment", state="missed")
                 continue
             due = self.account.later(at, rule.within, rule.clock)
-            met = next((t for t in self.instants_from(at, due, rule)
-                        if self.kept(rule, visit, at, t)), None)
+            warn = self.account.later(at, rule.warn, rule.clock) if rule.warn else None
+            pending = "warned" if warn is not None and warn <= self.end else "pending"
+            met = at if self.kept(rule, visit, at, at) else None
+            self.tolerant = True
+            if met is None:
+                met = next((t for t in self.instants_from(at, due, rule)
+                            if self.kept(rule, visit, at, t)), None)
+            self.tolerant = False
             if met is not None:
-                self.find(rule, None, v.stage, at, due=due, met=met, state="met")
+                self.find(rule, None, v.stage, at, warn=warn, due=due, met=met, state="met")
             elif self.deleted is not None and self.deleted <= due:
-                self.find(rule, None, v.stage, at, due=due, state="cancelled")
+                self.find(rule, None, v.stage, at, warn=warn, due=due, state="cancelled")
             elif due > self.end:
-                self.find(rule, None, v.stage, at, due=due, state="pending")
+                self.find(rule, None, v.stage, at, warn=warn, due=due, state=pending)
             else:
-                self.find(rule, None, v.stage, at, due=due, breached=due, resolved=due,
+                self.find(rule, None, v.stage, at, warn=warn, due=due, breached=due, resolved=due,
                           resolution="moment", state="missed")
 
     def judge_always(self, rule):
@@ -681,8 +735,15 @@ class Judge:
             here = self.visit_begun(at) if visit is None else visit
             if at >= end and gap is None:
                 break
+            self.leaving = at >= end
             kept = self.kept(rule, here, self.visits[here].start, at)
             excused = self.excused(rule, here, self.visits[here].start, at)
+            self.leaving = False
+            if at >= end:               # the second of leaving: only what was missing counts
+                if kept:
+                    self.gap(rule, *gap, at, "met")
+                    gap = None
+                break
             if not kept and not excused:
                 if gap is None:
                     gap = (at, here)
@@ -699,21 +760,23 @@ class Judge:
         stage = self.visits[visit].stage
         due = self.account.later(since, rule.within, rule.clock) if rule.within else None
         breach = since if due is None else due
+        warn = self.account.later(since, rule.warn, rule.clock) if rule.warn else None
+        pending = "warned" if warn is not None and warn <= self.end else "pending"
         if how == "left" and until > self.end:
             until = self.deleted if self.deleted is not None else NEVER
         if due is not None and until <= due:
             state = "met" if how == "met" else "cancelled"
-            self.find(rule, None, stage, since, due=due, met=until if how == "met" else None,
+            self.find(rule, None, stage, since, warn=warn, due=due, met=until if how == "met" else None,
                       state=state)
         elif breach > self.end:
-            self.find(rule, None, stage, since, due=due, state="pending")
+            self.find(rule, None, stage, since, warn=warn, due=due, state=pending)
         elif until == NEVER:
-            self.find(rule, None, stage, since, due=due, breached=breach, state="missed")
+            self.find(rule, None, stage, since, warn=warn, due=due, breached=breach, state="missed")
         elif how == "left":
-            self.find(rule, None, stage, since, due=due, breached=breach, resolved=until,
+            self.find(rule, None, stage, since, warn=warn, due=due, breached=breach, resolved=until,
                       resolution="left", state="missed")
         else:
-            self.find(rule, None, stage, since, due=due, met=until, breached=breach, resolved=until,
+            self.find(rule, None, stage, since, warn=warn, due=due, met=until, breached=breach, resolved=until,
                       resolution="met", state="late")
 
     def judge_never(self, rule):
@@ -778,8 +841,11 @@ class Judge:
                     continue
                 if rule.scope == "deal" or visit in o.visits or \
                         self.expects_move(rule) and o.at >= v.end and max(o.visits) > visit:
-                    times.append(o.at)
-        return min(times, default=None)
+                    times.append((o.at, o.step))
+        first, step = min(times, default=(None, 0))
+        # one that a later move of an instant brings comes after what the visit holds of it
+        self.answered_after = step > 2 * visit + 2
+        return first
 
     def run(self, rule, visit, task, arose, due, answer, cancelled=None):
         """Writes the finding of one duty; returns from when on a new one may arise."""
@@ -795,7 +861,7 @@ class Judge:
         common = dict(warn=warn, due=due)
         if answer is not None and answer <= due and (cancelled is None or answer <= cancelled):
             self.find(rule, task, v.stage, arose, met=answer, state="met", **common)
-            return answer
+            return answer + self.answered_after
         if cancelled is not None and cancelled <= min(last, due):
             self.find(rule, task, v.stage, arose, state="cancelled", **common)
             return cancelled
@@ -809,18 +875,20 @@ class Judge:
         if answer is not None:
             self.find(rule, task, v.stage, arose, met=answer, breached=due, resolved=answer,
                       resolution="met", state="late", **common)
-            return answer
+            return answer + self.answered_after
         self.breach_open(rule, task, v.stage, arose, due, warn, due, last)
         return NEVER
 
     def within_plain(self, rule, visit, triggers):
         free = 0
-        for at, o in triggers:
+        for at, together in itertools.groupby(triggers, key=lambda t: t[0]):
             if at < free or not self.arises(rule, visit, at, at):
                 continue
             due = self.account.later(at, rule.within, rule.clock)
-            free = max(self.run(rule, visit, self.own_task(rule, o), at, due,
-                                self.answers(rule, visit, at)), at + 1)
+            answer = self.answers(rule, visit, at)
+            tasks = {o.task and o.task.id: self.own_task(rule, o) for _, o in together}
+            for task in tasks.values():
+                free = max(self.run(rule, visit, task, at, due, answer), at + 1)
 
     def within_task_due(self, rule, visit, triggers):
         for at, o in triggers:
@@ -832,7 +900,8 @@ class Judge:
     def within_by_field(self, rule, visit, triggers):
         """Duties by a moment that a field holds, and that may move, go and come anew."""
         v = self.visits[visit]
-        sets = [at for at, *_ in self.fields.get(rule.by, ())]
+        sets = [row[0] for last, row in itertools.pairwise([(0, None), *self.fields.get(rule.by, ())])
+                if row[1] != last[1]]
         free = 0
         for at, o in triggers:
             if at < free:
@@ -844,7 +913,10 @@ class Judge:
                     start = next((t for t in sets if start < t <= v.end), None)
                     continue
                 if not self.arises(rule, visit, start, start):
-                    break
+                    if start == at:
+                        break
+                    start = next((t for t in sets if start < t <= v.end), None)
+                    continue
                 answer = self.answers(rule, visit, start)
                 due = self.account.later(moment, rule.within or 0, rule.clock)
                 cancelled = None
@@ -860,7 +932,7 @@ class Judge:
                         cancelled = t
                         break
                     due = self.account.later(moment, rule.within or 0, rule.clock)
-                free = max(self.run(rule, visit, self.own_task(rule, o), start, due, answer, cancelled),
+                free = max(self.run(rule, visit, None, start, due, answer, cancelled),
                            start + 1)
                 if cancelled is None or free != cancelled:
                     break
@@ -871,7 +943,7 @@ class Judge:
         for i, e in enumerate(verdicts):
             if e.value != "fail":
                 continue
-            visit = self.visit_begun(e.at)
+            visit = self.visit_begun(e.at) or 0
             if not self.arises(rule, visit, e.at, e.at):
                 continue
             cured = next((p.at for p in verdicts[i + 1:] if p.value == "pass"), None)

@@ -49,7 +49,7 @@ def read_account(cur, account):
         transitions[a, b].append((tuple(valid), comment))
     scenarios = collections.defaultdict(list)
     for code, outcome, *valid in rows(cur, f"""
-            select code, outcome, {range_of('valid')} from regcrm.scenario where regulation = %s""", regulation):
+            select code, outcome, {range_of('valid')} from regcrm.scenario where regulation = %s order by code, valid""", regulation):
         scenarios[code].append((tuple(valid), outcome))
     return Account(zone, read_calendar(cur, calendar, zone) if calendar else None, known_from, known_until,
                    feeds or None, outsiders, rules, transitions, scenarios, redial, undo, talk)

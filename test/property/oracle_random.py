@@ -17,6 +17,7 @@ FIELDS = DATES + MOMENTS + ["reason", "pause_reason", "skip_task_check", "city"]
 BOTH = "signed_and_paid"
 STEPS = [0, 0, 0, 0, 1, 20, 59, 60, 61, 300, 600, 900, 1800, 3600, 7200, 3 * 3600, 9 * 3600, 11 * 3600,
          86400, 3 * 86400]
+CROWDED = [0, 0, 0, 0, 0, 0, 1, 60]
 WITHINS = ["1 second", "1 minute", "5 minutes", "15 minutes", "30 minutes", "1 hour", "3 hours", "9 hours",
            "27 hours", "72 hours"]
 ZONES = ["Europe/Moscow", "Europe/Moscow", "Asia/Yekaterinburg", "Europe/Berlin", "UTC", "America/New_York"]
@@ -31,6 +32,7 @@ class Batch:
         self.r, self.account = r, number
         self.regulation = f"random {number}"
         self.whole = r.random() < 0.12           # the built-in rules, all of them
+        self.steps = CROWDED if r.random() < 0.15 else STEPS
         self.stages = STAGES if self.whole else r.sample(STAGES, r.randint(2, 5))
         self.rows = {}
         self.next_id = 1
@@ -76,11 +78,18 @@ class Batch:
             token = "!" + token
         return token
 
+    def of_entering(self):
+        """A condition for form enter: that the deal enters is nothing to look for there."""
+        while True:
+            token = self.condition()
+            if token.lstrip("!").split("*")[0] not in ("enter", "activity"):
+                return token
+
     def some(self, make, most):
         return [make() for _ in range(self.r.choice([1, 1, 1, 2, 2, 3][:most + 2]))]
 
-    def unless(self):
-        return self.some(self.condition, 2) if self.r.random() < 0.35 else []
+    def unless(self, condition=None):
+        return self.some(condition or self.condition, 2) if self.r.random() < 0.35 else []
 
     # ---- regulation ----
 
@@ -109,8 +118,11 @@ class Batch:
                      comment_required=r.random() < 0.3, valid=self.valid())
         for code in SCENARIOS[:-1]:
             outcome = {"no_answer": "missed", "unqualified": "any"}.get(code, "reached")
-            self.add("scenario", regulation=self.regulation, code=code, name=code, outcome=outcome,
-                     valid=self.valid() if r.random() < 0.2 else "(,)")
+            valid = self.valid() if r.random() < 0.2 else "(,)"
+            self.add("scenario", regulation=self.regulation, code=code, name=code, outcome=outcome, valid=valid)
+            if valid.startswith("(,") and valid.endswith(")") and valid != "(,)":
+                self.add("scenario", regulation=self.regulation, code=code, name=code, valid=f"[{valid[2:-1]},)",
+                         outcome=r.choice(["missed", "reached", "any"]))
         self.copied = None if self.whole else r.random() * 0.5     # share of built-in rules
         for i in range(0 if self.whole else r.randint(8, 16)):
             self.make_rule(f"R-{i}")
@@ -125,10 +137,13 @@ class Batch:
                 rule["stage"] = None
             rule["clock"] = "wall"
             if form == "flow" and r.random() < 0.3:
-                rule["unless"] = self.unless()
+                rule["unless"] = self.unless(self.of_entering)
         if form in ("enter", "leave", "always"):
-            rule.update(expect=self.some(self.condition, 3), unless=self.unless(), scope=r.choice([None, "deal", "visit"]),
+            condition = self.of_entering if form == "enter" else self.condition
+            rule.update(expect=self.some(condition, 3), unless=self.unless(condition), scope=r.choice([None, "deal", "visit"]),
                         within=r.choice([None, "0", *WITHINS[:8]]))
+            if rule["within"] not in (None, "0") and r.random() < 0.3:
+                rule["warn"] = r.choice(WITHINS[:6])
             if form == "enter" and r.random() < 0.2:
                 rule["nth"] = r.randint(1, 3)
         if form == "within":
@@ -148,7 +163,9 @@ class Batch:
                     rule["event"] = "enter"
         if form == "never":
             rule.update(event=self.event_token(), unless=self.unless(), scope=r.choice([None, "visit", "deal", "after"]),
-                        within=r.choice([None, None, *WITHINS[:7]]))
+                        within=None)
+            if rule["scope"] != "after":
+                rule["within"] = r.choice([None, None, *WITHINS[:7]])
             if r.random() < 0.2:
                 rule["nth"] = r.randint(1, 3)
         self.add("rule", **rule)
@@ -195,10 +212,10 @@ class Batch:
         if begun < 0.7:
             self.event(at, "stage", to_stage=stage)
         elif begun < 0.78:
-            self.event(at + dt.timedelta(seconds=r.choice(STEPS)), "stage", to_stage=stage)
+            self.event(at + dt.timedelta(seconds=r.choice(self.steps)), "stage", to_stage=stage)
         row["stage"] = stage
         for _ in range(r.choice([2, 5, 8, 12, 20])):
-            at += dt.timedelta(seconds=r.choice(STEPS))
+            at += dt.timedelta(seconds=r.choice(self.steps))
             stage = self.something(at, stage)
         last = at
         if r.random() < 0.1:
@@ -259,7 +276,7 @@ class Batch:
         elif what == "field":
             field = r.choice(FIELDS + ["meeting_at"] * 3)
             value = self.field_value(field, at) if r.random() < 0.8 else None
-            before = self.field_value(field, at) if r.random() < 0.15 else None
+            before = self.field_value(field, at) if r.random() < 0.15 and field != "city" and at > self.born else None
             self.event(at, "field", field=field, value=value, value_before=before, actor_id=actor)
         else:
             kind = r.choice(["request", "visit", "robot", "verdict", "verdict", "verdict"])
@@ -289,7 +306,7 @@ class Batch:
 
     def task(self, at, bot):
         r = self.r
-        later = lambda: at + dt.timedelta(seconds=r.choice(STEPS))
+        later = lambda: at + dt.timedelta(seconds=r.choice(self.steps))
         due = at - dt.timedelta(seconds=60) if r.random() < 0.1 else later()
         row = dict(account_id=self.account, id=self.next_id, deal_id=self.deal, kind=r.choice(KINDS),
                    manager_id=r.choice([1, 1, 2, 3, None]), created_at=at, by_bot=bot, due_at=due)
@@ -304,7 +321,7 @@ class Batch:
         if field in DATES:
             return (at + dt.timedelta(days=r.randint(-2, 3))).date().isoformat()
         if field in MOMENTS:
-            moment = at + dt.timedelta(seconds=r.choice(STEPS) * r.choice([1, 1, 1, -1]))
+            moment = at + dt.timedelta(seconds=r.choice(self.steps) * r.choice([1, 1, 1, -1]))
             self.moments.append(moment)
             return moment.strftime("%Y-%m-%d %H:%M:%S+00")
         if field == "skip_task_check":
