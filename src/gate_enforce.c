@@ -32,6 +32,7 @@
 #include "batch.h"
 #include "gate_int.h"
 #include "refusal.h"
+#include "stage.h"
 #include "tables.h"
 #include "timeline.h"
 
@@ -161,14 +162,20 @@ check_verdict(const Account *account, const char *code)
 			 err_generic_string(PG_DIAG_COLUMN_NAME, "field")));
 }
 
-/* What nobody can match would count as a scenario chosen, and set nothing off. */
+/*
+ * A slip of the pen would count as a scenario chosen, and set nothing off.  The
+ * code of a stage is none: scenarios are named like stages, not all of them
+ * are offered.
+ */
 static void
 check_scenario(const Account *account, const char *text)
 {
 	const Regulation *regulation = account->regulation->compiled;
+	stage_code	stage = label_pack(text, strlen(text));
 	StringInfoData known;
 
-	if (regulation_scenario(account->regulation, text) != NO_NUMBER)
+	if (regulation_scenario(account->regulation, text) != NO_NUMBER ||
+		(stage && rules_stage(regulation, stage) != NO_NUMBER))
 		return;
 	initStringInfo(&known);
 	for (int i = 0; i < regulation->nscenarios; i++)
@@ -327,6 +334,30 @@ check_deletion(FactStatement *statement, TupleTableSlot *before, TupleTableSlot 
 				   "Set \"is_deleted\" to true and \"deleted_at\" to now().");
 }
 
+/* What leaves an unknown stage is not judged: that would be a way around the graph. */
+static void
+refuse_no_stage(FactStatement *statement, bool was_there, TupleTableSlot *now,
+				const DealNumbers *numbers)
+{
+	const Regulation *regulation = statement->account->regulation->compiled;
+	StringInfoData stages;
+	bool		isnull;
+
+	initStringInfo(&stages);
+	for (int i = 0; i < regulation->nstages; i++)
+		if (rules_transition(regulation, NO_NUMBER, i, GetCurrentTimestamp()) != NULL)
+			appendStringInfo(&stages, "%s\"%s\"", stages.len > 0 ? ", " : "",
+							 stage_text(regulation->stages[i]));
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg("the stage of deal " INT64_FORMAT " must not be null",
+					gate_number(now, numbers->id, &isnull)),
+			 was_there ? errhint("Give a stage of regcrm.stage_def; regcrm.allowed_moves() lists the next ones.") :
+			 errhint("A deal begins in %s.", stages.len > 0 ? stages.data : "no stage: see regcrm.transition"),
+			 errtable(statement->trigdata->tg_relation),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, "stage")));
+}
+
 void
 enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
 			 const DealNumbers *numbers)
@@ -358,15 +389,7 @@ enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 	if (before != NULL)
 		(void) slot_getattr(before, numbers->stage, &was_null);
 	if (isnull && (before == NULL || !was_null))
-		ereport(ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("the stage of deal " INT64_FORMAT " must not be null",
-						gate_number(now, numbers->id, &isnull)),
-				 before == NULL ?
-				 errhint("Give the stage that the deal begins in: a to_stage of regcrm.transition without from_stage.") :
-				 errhint("Give a stage of regcrm.stage_def; regcrm.allowed_moves() lists the next ones."),
-				 errtable(statement->trigdata->tg_relation),
-				 err_generic_string(PG_DIAG_COLUMN_NAME, "stage")));
+		refuse_no_stage(statement, before != NULL, now, numbers);
 }
 
 
