@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "utils/builtins.h"
 
 #include "fields.h"
@@ -108,7 +109,9 @@ refusals_collect(Refusals *refusals, const Account *account, const Timeline *lin
 		};
 		if (refusal->moved)
 			continue;
-		move = move_into(line, finding->arose_at, finding->stage);
+		/* a gap of long ago is no news of the move that it began with */
+		move = finding->arose_at < GetCurrentTransactionStartTimestamp() ? NULL :
+			move_into(line, finding->arose_at, finding->stage);
 		if (move != NULL)
 		{
 			refusal->moved = true;
@@ -321,7 +324,8 @@ headline(const Refusal *refusal)
 	if (refusal->moved)
 		return psprintf("deal " INT64_FORMAT " may not enter stage \"%s\"",
 						refusal->deal_id, stage_name(refusal, refusal->to));
-	if (refusal_form(refusal) == FORM_ALWAYS && refusal->stage >= 0)
+	if (refusal_form(refusal) == FORM_ALWAYS && refusal->stage >= 0 &&
+		refusal->arose_at >= GetCurrentTransactionStartTimestamp())
 		return psprintf("deal " INT64_FORMAT " may not stay like this in stage \"%s\"",
 						refusal->deal_id, stage_name(refusal, refusal->stage));
 	if (refusal->stage < 0)
