@@ -24,83 +24,95 @@
 #include "tables.h"
 #include "workhours.h"
 
+/* One look-up: a statement costs more than its rows (hazards, style section 12). */
 static Statement select_account = {
-	"select regulation, calendar, time_zone, known_from, known_until, loading"
-	" from regcrm.account where id = $1",
+	"select a.regulation, a.calendar, a.time_zone, a.known_from, a.known_until, a.loading,"
+	" (select array_agg(f.feed order by f.feed) from regcrm.feed f where f.account_id = a.id),"
+	" (select array_agg(f.since order by f.feed) from regcrm.feed f where f.account_id = a.id),"
+	" (select array_agg(m.id order by m.id) from regcrm.manager m"
+	" where m.account_id = a.id and not m.in_scope)"
+	" from regcrm.account a where a.id = $1",
 	1, {INT8OID}
 };
-static Statement select_feeds = {
-	"select feed, since from regcrm.feed where account_id = $1",
-	1, {INT8OID}
+
+enum
+{
+	ACCOUNT_REGULATION = 1, ACCOUNT_CALENDAR, ACCOUNT_TIME_ZONE, ACCOUNT_KNOWN_FROM,
+	ACCOUNT_KNOWN_UNTIL, ACCOUNT_LOADING, ACCOUNT_FEEDS, ACCOUNT_SINCE, ACCOUNT_OUTSIDERS
 };
-static Statement select_outsiders = {
-	"select id from regcrm.manager where account_id = $1 and not in_scope order by id",
-	1, {INT8OID}
-};
+
+/* The elements of an array column of the row read; none where it is null. */
+static int
+elements_at(const SPITupleTable *row, int column, Oid type, Datum **elements, bool **nulls)
+{
+	bool		isnull;
+	Datum		array = SPI_getbinval(row->vals[0], row->tupdesc, column, &isnull);
+	int			n = 0;
+
+	if (!isnull)
+		deconstruct_array(DatumGetArrayTypeP(array), type, type == TEXTOID ? -1 : sizeof(int64),
+						  type != TEXTOID, type == TEXTOID ? TYPALIGN_INT : TYPALIGN_DOUBLE,
+						  elements, nulls, &n);
+	return n;
+}
+
+/* The number of a feed by its name; NO_NUMBER where no rule asks for it. */
+static int
+feed_number(const Regulation *regulation, const char *name)
+{
+	static const char *const names[] = {"calls", "messages", "tasks", "comments"};
+	int			field;
+
+	StaticAssertStmt(lengthof(names) == FEED_FIRST_FIELD, "feeds have names");
+	for (int i = 0; i < lengthof(names); i++)
+		if (strcmp(name, names[i]) == 0)
+			return i;
+	if (strncmp(name, "field:", 6) != 0)
+		return NO_NUMBER;
+	field = rules_field(regulation, name + 6, strlen(name + 6));
+	return field >= 0 ? FEED_FIRST_FIELD + field : NO_NUMBER;
+}
 
 /* Since when each feed is connected (DESIGN section 3, feed). */
 static void
-read_feeds(Account *account)
+read_feeds(Account *account, const SPITupleTable *row)
 {
-	static const char *const names[] = {"calls", "messages", "tasks", "comments"};
 	const Regulation *regulation = account->regulation->compiled;
-	Datum		arg = Int64GetDatum(account->id);
-	bool		all;
 	int			scenario = rules_field(regulation, "scenario", 8);
+	Datum	   *feeds;
+	Datum	   *since;
+	bool	   *nulls;
+	int			n = elements_at(row, ACCOUNT_FEEDS, TEXTOID, &feeds, &nulls);
 
-	StaticAssertStmt(lengthof(names) == FEED_FIRST_FIELD, "feeds have names");
-	statement_run(&select_feeds, &arg);
-	all = SPI_processed == 0;
+	(void) elements_at(row, ACCOUNT_SINCE, TIMESTAMPTZOID, &since, &nulls);
 	account->nfeeds = FEED_FIRST_FIELD + regulation->nfields;
 	account->feed_since = palloc(account->nfeeds * sizeof(instant));
 	for (int i = 0; i < account->nfeeds; i++)
-		account->feed_since[i] = all ? INSTANT_EVER : INSTANT_NEVER;
+		account->feed_since[i] = n == 0 ? INSTANT_EVER : INSTANT_NEVER;
 	if (!account->synced && scenario >= 0)
 		account->feed_since[FEED_FIRST_FIELD + scenario] = INSTANT_EVER;
-
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		char	   *name = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 1);
-		bool		isnull;
-		Datum		since = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &isnull);
-		int			number = NO_NUMBER;
+		int			number = feed_number(regulation, TextDatumGetCString(feeds[i]));
 
-		if (strncmp(name, "field:", 6) == 0)
-		{
-			number = rules_field(regulation, name + 6, strlen(name + 6));
-			if (number >= 0)
-				number += FEED_FIRST_FIELD;
-		}
-		else
-			for (int k = 0; k < lengthof(names); k++)
-				if (strcmp(name, names[k]) == 0)
-					number = k;
-		if (number >= 0)
-			account->feed_since[number] = isnull ? INSTANT_EVER : DatumGetTimestampTz(since);
+		if (number != NO_NUMBER)
+			account->feed_since[number] = nulls[i] ? INSTANT_EVER : DatumGetTimestampTz(since[i]);
 	}
-	SPI_freetuptable(SPI_tuptable);
 }
 
 /*
  * Managers whom the regulation does not bind, few enough to be kept as a list.
  */
 static void
-read_outsiders(Account *account)
+read_outsiders(Account *account, const SPITupleTable *row)
 {
-	Datum		arg = Int64GetDatum(account->id);
+	Datum	   *ids;
+	bool	   *nulls;
 
-	statement_run(&select_outsiders, &arg);
-	account->noutsiders = (int) SPI_processed;
-	account->outsiders = palloc((SPI_processed + 1) * sizeof(int64));
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-
-		account->outsiders[i] =
-			DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	SPI_freetuptable(SPI_tuptable);
+	account->noutsiders = elements_at(row, ACCOUNT_OUTSIDERS, INT8OID, &ids, &nulls);
+	account->outsiders = palloc((account->noutsiders + 1) * sizeof(int64));
+	for (int i = 0; i < account->noutsiders; i++)
+		account->outsiders[i] = DatumGetInt64(ids[i]);
 }
 
 /* under NULL = the account's own regulation. */
@@ -108,6 +120,7 @@ static Account *
 read_account(int64 id, const char *under)
 {
 	Datum		arg = Int64GetDatum(id);
+	SPITupleTable *row;
 	HeapTuple	tuple;
 	TupleDesc	desc;
 	Account    *account;
@@ -123,26 +136,27 @@ read_account(int64 id, const char *under)
 		SPI_freetuptable(SPI_tuptable);
 		return NULL;
 	}
-	tuple = SPI_tuptable->vals[0];
-	desc = SPI_tuptable->tupdesc;
+	row = SPI_tuptable;			/* others run statements before we are through */
+	tuple = row->vals[0];
+	desc = row->tupdesc;
 
 	account = palloc0(sizeof(Account));
 	account->id = id;
-	regulation = SPI_getvalue(tuple, desc, 1);
-	calendar = SPI_getvalue(tuple, desc, 2);
-	zone = SPI_getvalue(tuple, desc, 3);
-	at = SPI_getbinval(tuple, desc, 4, &isnull);
+	regulation = SPI_getvalue(tuple, desc, ACCOUNT_REGULATION);
+	calendar = SPI_getvalue(tuple, desc, ACCOUNT_CALENDAR);
+	zone = SPI_getvalue(tuple, desc, ACCOUNT_TIME_ZONE);
+	at = SPI_getbinval(tuple, desc, ACCOUNT_KNOWN_FROM, &isnull);
 	account->known_from = isnull ? INSTANT_EVER : DatumGetTimestampTz(at);
-	at = SPI_getbinval(tuple, desc, 5, &isnull);
+	at = SPI_getbinval(tuple, desc, ACCOUNT_KNOWN_UNTIL, &isnull);
 	account->synced = !isnull;
 	account->known_until = isnull ? INSTANT_NEVER : DatumGetTimestampTz(at);
-	account->loading = DatumGetBool(SPI_getbinval(tuple, desc, 6, &isnull)) && !isnull;
-	SPI_freetuptable(SPI_tuptable);
+	account->loading = DatumGetBool(SPI_getbinval(tuple, desc, ACCOUNT_LOADING, &isnull)) && !isnull;
 	account->regulation = regulation_get(under ? under : regulation);
 	account->calendar = workhours_get(calendar, zone);
 	account->zone = field_zone(zone);
-	read_feeds(account);
-	read_outsiders(account);
+	read_feeds(account, row);
+	read_outsiders(account, row);
+	SPI_freetuptable(row);
 	return account;
 }
 
