@@ -15,8 +15,8 @@ from story import (ACCOUNT, Bases, Refused, Tap, attempt, breaches, comment, con
 
 tap = Tap()
 admin, writer = start()
+both = connect()        # a superuser in mode enforce
 bases = Bases(admin)
-D = {"a": ACCOUNT}
 
 
 def admin_does(text, *args):
@@ -207,6 +207,93 @@ first = attempt(writer, deal, [sql("insert into regcrm.deal (account_id, id, man
 second = attempt(writer, deal, [move("won")]) if first is None else first
 tap.ok(second is not None, "a deal begun without a stage does not get to won by that", first, second)
 
+deal = bases.make("lost")
+first = attempt(writer, deal, [sql("delete from regcrm.deal where account_id = %(a)s and id = %(d)s")])
+second = attempt(writer, deal, [sql("insert into regcrm.deal (account_id, id, stage, manager_id) values (%(a)s, %(d)s, 'new', 1)")]) if first is None else first
+tap.ok(second is not None, "a deal deleted and begun again does not come out of lost by that", first, second)
+
+# ---- the extension's own ways ----
+
+for early in (False, True):
+    session = psycopg2.connect("", user="regcrm_writer")
+    cur = session.cursor()
+    if not early:
+        cur.execute("select regcrm.judging_due('regcrm.deal')")
+    try:
+        cur.execute("set regcrm.ingesting = on")
+        session.commit()
+    except psycopg2.Error:
+        session.rollback()
+    refused_as("regcrm.ingesting set by a writer%s" % (" before the library is loaded" if early else ""),
+               attempt(session, bases.make("new"), [move("won")]), "FLOW", place="statement")
+    session.close()
+for call in ("regcrm.ingest(%(a)s, 'leads', '{\"_embedded\": {\"leads\": [{\"id\": 3, \"status_id\": 142, \"pipeline_id\": 1, \"created_at\": 1700000000}]}}')",
+             "regcrm.ingest_webhook(%(a)s, 'leads[status][0][id]=3')",
+             "regcrm.rejudge(%(a)s)", "regcrm.judge_deals(%(a)s, array[1]::bigint[])", "regcrm.forget(%(a)s, 1)", "regcrm.detach()", "regcrm.setup()"):
+    refused = attempt(writer, 0, [sql("select " + call)])
+    tap.ok(refused is not None and refused.sqlstate in ("42501", "42883"), "%s is nothing for a writer" % call.split("(")[0], refused)
+
+# ---- who added a task is history too ----
+
+deal = bases.make("new")
+attempt(writer, deal, [task()])
+before = breaches(admin, deal), admin_does("select rule, withdrawn_at is null from regcrm.violation where account_id = %s and deal_id = %s", ACCOUNT, deal)
+refused = attempt(writer, deal, [sql("update regcrm.task set by_bot = true where account_id = %(a)s and deal_id = %(d)s")])
+tap.ok(("NEW-13", True) in before[1], "a task added by hand in new is a breach on record", before)
+tap.ok(refused is not None or ("NEW-13", True) in admin_does(
+    "select rule, withdrawn_at is null from regcrm.violation where account_id = %s and deal_id = %s", ACCOUNT, deal),
+       "who added a task, rewritten: the breach does not vanish", refused)
+
+# ---- a block that commits by itself ----
+
+admin_does("create procedure public.commits(d bigint) language plpgsql as $$begin"
+           " update regcrm.deal set name = 'kept' where id = d; commit;"
+           " update regcrm.task set completed_at = now() where deal_id = d and completed_at is null; commit;"
+           " update regcrm.deal set name = 'not kept' where id = d; end$$")
+deal = bases.make("deciding")
+writer.autocommit = True
+try:
+    writer.cursor().execute("call public.commits(%s)", (deal,))
+    tap.ok(False, "each transaction of a procedure is judged")
+except psycopg2.Error as error:
+    refused_as("a procedure that commits", Refused(error, "commit"), "DEC-3")
+writer.autocommit = False
+tap.same(admin_does("select name from regcrm.deal where id = %s", deal), [("kept",)], "what it committed before stays, the rest does not")
+
+# ---- tables and rules that change while a session has them in its caches (hazards G10, G11) ----
+
+deal = bases.make("deciding")
+warm = connect(role="regcrm_writer")
+refused_as("with warm caches", attempt(warm, deal, [done()]), "DEC-3")
+admin_does("alter table regcrm.deal add column own integer default 5, drop column if exists nothing")
+admin_does("alter table regcrm.task add column own text default 'x'")
+admin_does("alter table regcrm.event add column own jsonb")
+refused_as("after columns were added", attempt(warm, deal, [done()]), "DEC-3")
+refused_as("after columns were added, a move", attempt(warm, deal, [move("in_work")]), "FLOW", place="statement")
+admin_does("alter table regcrm.deal drop column own")
+admin_does("alter table regcrm.task drop column own")
+admin_does("alter table regcrm.event drop column own")
+refused_as("after they were dropped", attempt(warm, deal, [done()]), "DEC-3")
+commits("and the completed write", attempt(warm, deal, [done(), task()]))
+renamed = bases.make("deciding")
+admin_does("alter table regcrm.deal rename column reason to why")
+refused = attempt(warm, renamed, [comment, field("name", "'x'")])
+tap.ok(refused is not None and "reason" in refused.message + refused.detail, "a column renamed that the gate needs: a clear error", refused)
+admin_does("alter table regcrm.deal rename column why to reason")
+commits("and back", attempt(warm, deal, [comment]))
+disable = sql("update regcrm.rule set enabled = false where regulation = 'idrive' and code = 'DEC-3'")
+cur = both.cursor()
+disable(cur, 0)
+done()(cur, deal)
+cur.execute("set constraints all immediate")
+both.rollback()
+refused_as("a rule switched off and that rolled back", attempt(both, deal, [done()]), "DEC-3")
+commits("a rule switched off in the transaction that writes", attempt(both, deal, [disable, done()]))
+commits("and then nobody is refused for it", attempt(warm, bases.make("deciding"), [done()]))
+admin_does("update regcrm.rule set enabled = true where regulation = 'idrive' and code = 'DEC-3'")
+refused_as("switched on again", attempt(warm, bases.make("deciding"), [done()]), "DEC-3")
+warm.close()
+
 # ---- replication ----
 
 deal = bases.make("deciding")
@@ -274,9 +361,6 @@ for table in ("task", "event"):
     admin_does("alter table regcrm.%s disable row level security" % table)
 
 # ---- role and mode between the write and the commit (hazards G3) ----
-
-both = connect()
-
 
 def steps(*acts, mode=None):
     """Acts of a superuser's transaction; strings are SQL."""
