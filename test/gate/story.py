@@ -266,7 +266,7 @@ def completing(here, there, chat=False):
     """What a move asks of the writer, when made from Bases.make(here): the acts without the move."""
     acts = []
     if here in ("new", "in_work", "no_answer") and not chat:
-        acts.append(scenario(there))
+        acts.append(scenario(there if there not in ("new", "won") else "meeting"))      # no scenario leads there
     if here in ("lost", "unqualified"):
         acts.append(visit)
     if there in ("deciding", "deferred"):
