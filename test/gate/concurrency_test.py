@@ -20,16 +20,13 @@ LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 
 class Session(threading.Thread):
-    """A connection of its own that takes steps in turn and notes what came of them."""
+    """Takes steps in turn by a connection and notes what came of them."""
 
-    def __init__(self, level, acts, deal, role, mode):
+    def __init__(self, connection, level, acts, deal):
         super().__init__(daemon=True)
-        settings = {"mode": mode} if mode else {}
-        self.connection = connect(role=role, **settings)
-        self.cur = self.connection.cursor()
-        self.cur.execute("select pg_backend_pid()")
-        self.pid = self.cur.fetchone()[0]
-        self.connection.commit()
+        self.connection = connection
+        self.cur = connection.cursor()
+        self.pid = connection.info.backend_pid
         self.level, self.acts, self.deal = level, acts, deal
         self.todo = queue.Queue()
         self.busy = 0
@@ -72,7 +69,7 @@ class Session(threading.Thread):
     def end(self):
         self.todo.put(None)
         self.join()
-        self.connection.close()
+        self.connection.rollback()
 
 
 class Pairs:
@@ -80,6 +77,8 @@ class Pairs:
         self.tap, self.admin, self.role = tap, admin, writer_role
         self.watch = connect()
         self.watch.autocommit = True
+        # a and b as writers and as a superuser in mode record; sessions that last see what others do to their caches
+        self.connections = {(name, who): connect(mode="record") if who else connect(role=writer_role) for name in "ab" for who in (False, True)}
 
     def waits(self, session):
         cur = self.watch.cursor()
@@ -99,7 +98,7 @@ class Pairs:
                 quiet = 0
             if time.time() > deadline:
                 raise SystemExit("Bail out! a session neither goes on nor waits")
-            time.sleep(0.002)
+            time.sleep(0.001)
 
     def run(self, pair, level, order):
         """order: a string of a and b, whose turn it is.  Returns outcomes and what is stored."""
@@ -107,15 +106,14 @@ class Pairs:
         sessions = {}
         for name in "ab":
             acts = getattr(pair, name)
-            sessions[name] = Session(level, acts, deal, self.role if name not in pair.as_admin else None,
-                                     "record" if name in pair.as_admin else None)
+            sessions[name] = Session(self.connections[name, name in pair.as_admin], level, acts, deal)
         steps = {name: iter(["begin", "write", "commit"]) for name in "ab"}
         for name in order:
             sessions[name].step(next(steps[name]))
             self.settle(list(sessions.values()))
         deadline = time.time() + 30
         while any(s.busy for s in sessions.values()):
-            time.sleep(0.002)
+            time.sleep(0.001)
             if time.time() > deadline:
                 raise SystemExit("Bail out! sessions wait for ever in %s, %s, %s" % (pair.name, level, order))
         for s in sessions.values():
@@ -133,9 +131,7 @@ class Pairs:
         alone = {}
         for name in "ab":
             deal = pair.setup()
-            connection = connect(role=self.role) if name not in pair.as_admin else connect(mode="record")
-            attempt(connection, deal, getattr(pair, name))
-            connection.close()
+            attempt(self.connections[name, name in pair.as_admin], deal, getattr(pair, name))
             alone[name] = self.state(deal)
             pair.clean()
         return serial, alone
