@@ -14,8 +14,8 @@ import random
 
 import psycopg2
 
-from story import (ACCOUNT, STAGES, Bases, Refused, Tap, attempt, completing, described, facts, move, random_acts, random_base,
-                   start)
+from story import (ACCOUNT, STAGES, Bases, Refused, Tap, attempt, completing, connect, described, facts, make_writer, move, random_acts,
+                   random_base, start)
 
 
 class Round:
@@ -44,9 +44,15 @@ def main():
     admin_cur.execute("select from_stage::text, to_stage::text from regcrm.transition where regulation = 'idrive'")
     legal = set(admin_cur.fetchall())
     admin.commit()
-    deals = [random_base(r, bases) for _ in range(60)]
+    make_writer(admin_cur, "regcrm_boss")
+    # whom the regulation does not bind: his moves are judged otherwise
+    admin_cur.execute("insert into regcrm.manager (account_id, id, name, in_scope, db_role) values (%s, 3, 'B', false, 'regcrm_boss')", (ACCOUNT,))
+    # in a stage that the mapping does not know
+    admin_cur.execute("insert into regcrm.deal (account_id, id, stage, manager_id) select %s, d, null, 1 from generate_series(1, 15) d", (ACCOUNT,))
+    admin.commit()
+    writers = [writer, connect(role="regcrm_boss")]
+    deals = [random_base(r, bases) for _ in range(60)] + list(range(1, 16))
     came_from = {}
-    cur = writer.cursor()
     count = {"commits": 0, "refused": 0, "FLOW": 0, "several rules": 0, "taken back": 0}
     wrong = {}
 
@@ -54,14 +60,16 @@ def main():
         wrong.setdefault(what, []).append(diagnosis)
 
     for number in range(options.rounds):
+        writer = writers[r.random() < 0.15]
+        cur = writer.cursor()
         if r.random() < 0.3:
-            deals[r.randrange(len(deals))] = random_base(r, bases)
+            deals[r.randrange(60)] = random_base(r, bases)
         deal = r.choice(list(came_from)[-3:] if came_from and r.random() < 0.3 else deals)
         cur.execute("select stage::text from regcrm.deal where account_id = %s and id = %s", (ACCOUNT, deal))
         here = cur.fetchone()[0]
         writer.commit()
         ways = [t for f, t in legal if f == here]
-        target = r.choice(ways if ways and r.random() < 0.75 else STAGES)
+        target = r.choice(ways if ways and here is not None and r.random() < 0.75 else STAGES)
         if deal in came_from and r.random() < 0.4:
             target = came_from[deal]        # taken back
         round_ = Round(writer, cur, deal)
@@ -71,7 +79,7 @@ def main():
         needed = completing(here, target)
         acts += r.sample(needed, r.randint(max(0, len(needed) - 2), len(needed)))
         r.shuffle(acts)
-        told = [described(acts) or "(nothing)", "then %d from %s to %s" % (deal, here, target), "round %d, seed %d" % (number, options.seed)]
+        told = [described(acts) or "(nothing)", "then %d from %s to %s" % (deal, here, target), "round %d, seed %d%s" % (number, options.seed, ", out of scope" if writer is writers[1] else "")]
         before_move = acts
         if r.random() < 0.5:
             for act in acts:
@@ -138,7 +146,8 @@ def main():
             refused = Refused(error, place)
         if refused is None:
             count["commits"] += 1
-            came_from[deal] = here
+            if here is not None:
+                came_from[deal] = here
             if said:
                 fault("what it objects to does not commit", said, *told)
         else:
@@ -151,7 +160,7 @@ def main():
                 fault("it names the same rules", "check_move: %s" % said, refused, *told)
             elif rows[0][0] != refused.rule:
                 fault("its first rule is the constraint", rows, refused, *told)
-        count["taken back"] += refused is None and (here, target) not in legal and here != target
+        count["taken back"] += refused is None and (here, target) not in legal and here is not None and writer is writers[0]
 
     for what in ["where it is empty, the move commits", "what it objects to does not commit", "it names the same rules",
                  "its first rule is the constraint", "it gives title and hint",

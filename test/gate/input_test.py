@@ -4,6 +4,8 @@
 Clear: of the right class, a message that names what is wrong, a detail or a
 hint; and nothing is changed.  Prints TAP.
 """
+import datetime as dt
+
 from story import (ACCOUNT, Bases, Tap, attempt, comment, connect, done, event, facts, field, move, scenario, sql, start, talk, task, visit)
 
 tap = Tap()
@@ -90,6 +92,11 @@ noop("check_move to the stage where the deal is", sql("select regcrm.check_move(
 tap.same(ask("select count(*) from regcrm.check_move(%s, %s, 'deciding')", ACCOUNT, deal), [(0,)], "check_move says that it breaks nothing")
 bad("check_move to null", sql("select regcrm.check_move(%(a)s, %(d)s, null)"), "22004 22023 23502")
 bad("check_move of no deal", sql("select regcrm.check_move(%(a)s, null, 'meeting')"), "22004 22023 P0002")
+for when in ("'infinity'", "'-infinity'", "'1900-01-01'"):
+    bad("check_move at %s" % when, sql("select regcrm.check_move(%%(a)s, %%(d)s, 'won', %s)" % when), "22008 22023 22004")
+tap.same(ask("select rule from regcrm.check_move(%s, %s, 'deferred', now() + interval '60 days')", ACCOUNT,
+             bases.make("messaging", return_on=dt.timedelta(days=20))), [("DEF-2P",), ("DEF-4",)],
+         "check_move looks from the moment that it is asked for: a date gone by then is not ahead")
 bad("allowed_moves of no deal", sql("select regcrm.allowed_moves(%(a)s, null)"), "22004 22023 P0002")
 
 # ---- instants ----
