@@ -244,6 +244,24 @@ tap.ok(refused is not None or ("NEW-13", True) in admin_does(
     "select rule, withdrawn_at is null from regcrm.violation where account_id = %s and deal_id = %s", ACCOUNT, deal),
        "who added a task, rewritten: the breach does not vanish", refused)
 
+# ---- prepared statements, cursors, security-restricted operations (hazards G4) ----
+
+deal = bases.make("messaging")
+cur = writer.cursor()
+cur.execute("prepare w (bigint, boolean) as insert into regcrm.task (account_id, deal_id, by_bot, due_at) values (%d, $1, $2, now() + interval '1 day')" % ACCOUNT)
+writer.commit()
+for i in range(8):
+    commits("a prepared statement, time %d" % i, attempt(writer, deal, [sql("execute w(%(d)s, false)")]))
+refused_as("a prepared statement with a generic plan", attempt(writer, deal, [sql("execute w(%(d)s, true)")]), "CHAT-5")
+refused_as("UPDATE WHERE CURRENT OF", attempt(writer, bases.make("deciding"), [
+    sql("declare c cursor for select * from regcrm.task where account_id = %(a)s and deal_id = %(d)s and completed_at is null for update"),
+    sql("fetch c"), sql("update regcrm.task set completed_at = now() where current of c")]), "DEC-3")
+admin_does("create function public.writes(d bigint) returns bigint language plpgsql as"
+           " $$begin insert into regcrm.event (account_id, deal_id, kind, by_bot) values (1, d, 'robot', true); return d; end$$")
+admin_does("create materialized view public.mv as select public.writes(d) from (values (%s::bigint)) v(d) with no data", deal)
+refused_somehow("a materialized view that writes facts", attempt(both, deal, [sql("refresh materialized view public.mv")]))
+admin_does("drop materialized view public.mv")
+
 # ---- a block that commits by itself ----
 
 admin_does("create procedure public.commits(d bigint) language plpgsql as $$begin"

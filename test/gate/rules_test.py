@@ -107,6 +107,19 @@ CASES = [
 ]
 
 
+# the column of the error, where the rule is about one
+COLUMNS = {"FLOW": "stage", "NEW-8": "lead_date", "MEET-1": "meeting_at", "DEF-2": "return_on", "LOST-2": "reason", "NQ-2": "reason",
+           "WON-1": "signed_at", "WON-2": "paid_at", "WON-6": "skip_task_check"}
+
+# what the hint must speak of: the act that makes it legal, a word of it at least
+ADVICE = {"FLOW": "in_work", "NEW-2": "scenario", "NEW-4": "task", "NEW-5": "comment", "NEW-8": "lead_date", "WRK-1": "call", "WRK-2L": "scenario",
+          "WRK-4": "task", "WRK-5": "comment", "MISS-3": "call", "MISS-15": "task", "CHAT-8": "message", "DEC-1": "call", "DEC-3": "task",
+          "DEC-6": "pause_reason", "MEET-1": "meeting_at", "MEET-2": "meeting_control", "MEET-7": "call", "ONC-2": "contract_control", "ONC-7": "call",
+          "DEF-2": "return_on", "DEF-2P": "return_on", "DEF-4": "task", "DEF-7": "call", "LOST-2": "reason", "LOST-4": "task", "LOST-5": "client",
+          "LOST-6": "call", "NQ-2": "reason", "NQ-4": "task", "NQ-5": "client", "WON-1": "signed_at", "WON-2": "paid_at", "WON-4": "meeting",
+          "WON-5": "task", "WON-6": "skip_task_check"}
+
+
 def main():
     tap = Tap()
     admin, writer = start()
@@ -139,6 +152,8 @@ def main():
                 ("title in DETAIL", titles.get(code, "?") in refused.detail),
                 ("something is said to be missing", len(refused.detail) > len(code) + len(titles.get(code, "")) + 5),
                 ("a hint", refused.hint != ""),
+                ("what the hint advises", ADVICE.get(code, "") in refused.hint),
+                ("column", refused.column == COLUMNS.get(code)),
                 ("the deal in the message", "deal %d " % deal in refused.message),
                 ("schema", refused.schema == "regcrm"),
                 ("table", refused.table in ("deal", "task", "event")),
