@@ -495,6 +495,12 @@ BEGIN
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_changed',
 			'CREATE TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON %2$s FOR EACH STATEMENT EXECUTE FUNCTION regcrm.rule_changed()',
 			always => true);
+		-- where rows are replicated, only row triggers fire
+		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_changed_row',
+			'CREATE TRIGGER %1$s AFTER INSERT OR UPDATE OR DELETE ON %2$s FOR EACH ROW EXECUTE FUNCTION regcrm.rule_changed()');
+		IF (SELECT t.tgenabled FROM pg_trigger t WHERE t.tgrelid = ('regcrm.' || relation)::regclass AND t.tgname = 'regcrm_changed_row') <> 'R' THEN
+			EXECUTE format('ALTER TABLE regcrm.%I ENABLE REPLICA TRIGGER regcrm_changed_row', relation);
+		END IF;
 	END LOOP;
 	FOREACH relation IN ARRAY '{stage_def,regulation,transition,scenario,rule}'::text[] LOOP
 		PERFORM regcrm.ensure_trigger('regcrm.' || relation, 'regcrm_check_rules',

@@ -92,17 +92,28 @@ check_visible(int64 account_id, int64 deal_id)
 	tables_leave(&scope);
 }
 
-/* Where the deal stands at that time. */
-static int
-stage_at(const Ahead *ahead)
+/*
+ * Where the deal stands, and when it would move: at the moment given, which must
+ * lie behind all its moves; now, where a fact of it is dated ahead, behind that.
+ */
+static void
+find_place(Ahead *ahead, instant at)
 {
+	const Timeline *line = &ahead->deal->line;
+	bool		now = at == GetCurrentTransactionStartTimestamp();
 	const JudgedMove *moves;
-	int			n = judge_moves(ahead->judge, &ahead->deal->line, &moves);
-	int			stage = STAGE_UNKNOWN;
+	int			n = judge_moves(ahead->judge, line, &moves);
+	instant		since = n > 0 ? Max(moves[n - 1].at, line->created_at) : line->created_at;
 
-	for (int i = 0; i < n && moves[i].at <= ahead->at; i++)
-		stage = moves[i].to;
-	return stage;
+	if (TIMESTAMP_NOT_FINITE(at) || (!now && at < since))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("deal " INT64_FORMAT " can't move at %s", line->deal_id,
+						timestamptz_to_str(at)),
+				 errhint("Ask for a moment since it came to its present stage.")));
+	ahead->stage = n > 0 ? moves[n - 1].to : STAGE_UNKNOWN;
+	ahead->at = Max(at, since);
+	ahead->as_of = now ? Max(ahead->as_of, ahead->at) : ahead->at;
 }
 
 static void
@@ -117,8 +128,7 @@ ahead_begin(Ahead *ahead, int64 account_id, int64 deal_id, instant at)
 	tables_enter(&ahead->scope, true);
 	PushActiveSnapshot(GetLatestSnapshot());
 	ahead->account = account_get(account_id);
-	ahead->at = at;
-	ahead->as_of = at == GetCurrentTransactionStartTimestamp() ? GetCurrentTimestamp() : at;
+	ahead->as_of = Max(GetCurrentTimestamp(), at);
 	ahead->bound = !(append_actor(account_id, caller, &actor) &&
 					 account_is_outsider(ahead->account, actor));
 	ahead->judge = batch_judge_create(ahead->account);
@@ -128,7 +138,7 @@ ahead_begin(Ahead *ahead, int64 account_id, int64 deal_id, instant at)
 		refuse_no_deal(account_id, deal_id);
 	ahead->ledger = ledger_open(ahead->account, &deal_id, 1);
 	ledger_read(ahead->ledger, deal_id);
-	ahead->stage = stage_at(ahead);
+	find_place(ahead, at);
 }
 
 static void

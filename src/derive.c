@@ -69,8 +69,15 @@ stage_before(const TimelineReader *reader, int first)
 	if (group > MAX_GROUP)
 		return begins;
 	for (int i = first; i < reader->nraw && at_of(reader, &reader->raw[i]) == at; i++)
-		if (raw_counts(&reader->raw[i], FACT_MOVE) && reader->raw[i].fact.u.move.from == STAGE_NONE)
-			return STAGE_NONE;
+	{
+		const RawFact *raw = &reader->raw[i];
+
+		if (!raw_counts(raw, FACT_MOVE) || raw->fact.u.move.from != STAGE_NONE)
+			continue;
+		/* appended later than what it was created with: its column was null until then */
+		return raw->appended && raw->fact.at > reader->deal.created_at ?
+			STAGE_UNKNOWN : STAGE_NONE;
+	}
 
 	/* the stage that is left once more than it is entered */
 	for (int i = first; i < reader->nraw && at_of(reader, &reader->raw[i]) == at; i++)

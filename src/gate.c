@@ -343,6 +343,7 @@ fact_numbers(TupleDesc desc, bool events)
 		numbers.due_at = gate_column(desc, "due_at", TIMESTAMPTZOID);
 		numbers.completed_at = gate_column(desc, "completed_at", TIMESTAMPTZOID);
 		numbers.deleted_at = gate_column(desc, "deleted_at", TIMESTAMPTZOID);
+		numbers.by_bot = gate_column(desc, "by_bot", BOOLOID);
 	}
 	return numbers;
 }

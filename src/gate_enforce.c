@@ -280,6 +280,9 @@ enforce_task(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 	if (is_changed(before, now, numbers->created_at))
 		refuse_history(statement, "the creation of a task is not moved",
 					   "Add another task; \"due_at\" says when it is to be done.");
+	if (is_changed(before, now, numbers->by_bot))
+		refuse_history(statement, "who added a task is not rewritten",
+					   "Correct it in mode record, as a role that may set regcrm.mode.");
 	check_past(statement, now, numbers->created_at, "created_at");
 	check_past(statement, now, numbers->completed_at, "completed_at");
 	check_past(statement, now, numbers->deleted_at, "deleted_at");
@@ -369,7 +372,8 @@ enforce_deal(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 	if (account_of(statement, gate_number(slot, numbers->account_id, &isnull))->synced)
 		refuse_synced(statement);
 	if (now == NULL)
-		return;
+		refuse_history(statement, "a deal is not deleted",
+					   "Set \"is_deleted\" to true and \"deleted_at\" to now(); regcrm.forget() erases a person's data.");
 	if (before != NULL &&
 		(gate_number(before, numbers->account_id, &isnull) != gate_number(now, numbers->account_id, &isnull) ||
 		 gate_number(before, numbers->id, &isnull) != gate_number(now, numbers->id, &isnull)))

@@ -70,6 +70,7 @@ typedef struct FactNumbers
 	int			due_at;
 	int			completed_at;
 	int			deleted_at;
+	int			by_bot;
 } FactNumbers;
 
 /* Where the columns of deal are that we look at. */

@@ -37,7 +37,7 @@ text_at(HeapTuple tuple, int column)
 	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
 }
 
-/* How both triggers must be called. */
+/* How the checking trigger must be called. */
 static TriggerData *
 statement_trigger(FunctionCallInfo fcinfo, const char *name)
 {
@@ -56,14 +56,19 @@ statement_trigger(FunctionCallInfo fcinfo, const char *name)
 }
 
 /*
- * Every backend drops what it has read of this table.  Also serves the tables
- * of calendars, which workhours.c caches.
+ * Every backend drops what it has read of this table.  Row triggers call it
+ * too, where rows are replicated: their apply fires no statement triggers.
+ * Also serves the tables of calendars, which workhours.c caches.
  */
 Datum
 regcrm_rule_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = statement_trigger(fcinfo, "rule_changed");
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired as a trigger, after", "rule_changed")));
 	CacheInvalidateRelcache(trigdata->tg_relation);
 	/* working hours may have changed: deadlines that run follow */
 	wake_notice(DT_NOBEGIN);
