@@ -244,6 +244,15 @@ amo_open(MemoryContext context, const char *origin)
 	return client;
 }
 
+AmoClient *
+amo_open_beside(MemoryContext context, const char *origin, const AmoClient *other)
+{
+	AmoClient  *client = amo_open(context, origin);
+
+	client->key = other->key;
+	return client;
+}
+
 void
 amo_get(AmoClient *client, const char *token, const char *path, AmoAnswer *answer)
 {
@@ -281,6 +290,28 @@ amo_write(AmoClient *client, const char *token, const char *method,
 	request.method = method;
 	amo_ask(client, &request, answer);
 	pfree(url);
+}
+
+void
+amo_ask_home(AmoClient *client, const char *refresh, const char *token, AmoAnswer *answer)
+{
+	HttpRequest request = {0};
+	char	   *url = psprintf("%s/oauth2/account/%ssubdomain", client->origin,
+							   refresh != NULL ? "current/" : "");
+
+	request.url = url;
+	if (refresh != NULL)
+		request.refresh = refresh;
+	else
+		request.bearer = token;
+	amo_ask(client, &request, answer);
+	pfree(url);
+}
+
+const char *
+amo_origin(const AmoClient *client)
+{
+	return client->origin;
 }
 
 bool
@@ -373,7 +404,8 @@ amo_ask(AmoClient *client, const HttpRequest *request, AmoAnswer *answer)
 			break;
 	}
 	if (answer->verdict != AMO_PAGE && answer->verdict != AMO_EMPTY)
-		amo_explain(answer, &http, request->bearer, request->bearer != NULL);
+		amo_explain(answer, &http, request->bearer != NULL ? request->bearer : request->refresh,
+					request->bearer != NULL);
 }
 
 /*

@@ -72,6 +72,9 @@ extern void amo_shmem_init(void);
 /* origin is "https://host", as http_check_base() gives it. */
 extern AmoClient *amo_open(MemoryContext context, const char *origin);
 
+/* The same for another address of the same account: they share one pace. */
+extern AmoClient *amo_open_beside(MemoryContext context, const char *origin, const AmoClient *other);
+
 /*
  * Without shared memory other processes' requests are not seen: says when the
  * last one was, as far as known, so that the pace is kept over the change.
@@ -89,6 +92,13 @@ extern void amo_post_token(AmoClient *client, const char *json,
 /* Sends JSON: POST or PATCH, once.  AMO_PAGE or AMO_EMPTY = it was taken. */
 extern void amo_write(AmoClient *client, const char *token, const char *method,
 					  const char *path, const char *json, AmoAnswer *answer);
+
+/* Asks a shard's host where the account of a token lives; by one of the two. */
+extern void amo_ask_home(AmoClient *client, const char *refresh, const char *token,
+						 AmoAnswer *answer);
+
+/* The address that amo_open() was given. */
+extern const char *amo_origin(const AmoClient *client);
 
 /* amoCRM's clock, to the second and never ahead; false before any answer. */
 extern bool amo_server_time(AmoClient *client, TimestampTz *now);

@@ -509,6 +509,14 @@ http_prepare(HttpClient *client, const HttpRequest *request)
 		explicit_bzero(line, strlen(line));
 		pfree(line);
 	}
+	if (request->refresh != NULL)
+	{
+		char	   *line = psprintf("X-Refresh-Token: %s", request->refresh);
+
+		http_add_header(client, line);
+		explicit_bzero(line, strlen(line));
+		pfree(line);
+	}
 	http_add_header(client, "Accept: application/hal+json, application/json");
 	if (request->body != NULL)
 	{

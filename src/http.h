@@ -35,6 +35,7 @@ typedef struct HttpRequest
 {
 	const char *url;
 	const char *bearer;			/* token, or NULL; never part of a message */
+	const char *refresh;		/* likewise, shown as X-Refresh-Token */
 	const char *body;			/* JSON to send; NULL = GET */
 	const char *method;			/* of a request with a body; NULL = POST */
 } HttpRequest;

@@ -316,6 +316,29 @@ step_passed(void *arg)
 }
 
 /*
+ * The first words of a pass: with a token that lasts, who are we?
+ */
+static bool
+greet(Pass *pass, IdentityStep *identity)
+{
+	tokens_load(pass);
+	/* A token that is about to end is renewed before it fails. */
+	if ((pass->tokens.access == NULL ||
+		 (pass->tokens.refresh != NULL && pass->tokens.has_expiry &&
+		  pass->tokens.expires_at - GetCurrentTimestamp() < RENEW_BEFORE)) &&
+		!tokens_renew(pass))
+		return false;
+	return pass_ask_identity(pass, identity);
+}
+
+/* Whether an answer may mean that the account has moved. */
+static bool
+no_account_there(int status)
+{
+	return status == 401 || status == 404 || (status >= 300 && status < 400);
+}
+
+/*
  * What the feeds have named and did not bring: things by their numbers, and
  * dictionaries that lack something.
  */
@@ -354,18 +377,17 @@ run_feeds(Pass *pass)
 	const char *state = NULL;
 	int			retry_seconds = 0;
 
-	/* A token that is about to end is renewed before it fails. */
-	tokens_load(pass);
-	if (pass->tokens.access == NULL ||
-		(pass->tokens.refresh != NULL && pass->tokens.has_expiry &&
-		 pass->tokens.expires_at - GetCurrentTimestamp() < RENEW_BEFORE))
+	if (!greet(pass, &identity))
 	{
-		if (!tokens_renew(pass))
+		/* The account may have another address by now. */
+		if (!no_account_there(pass->last_status) || !home_find(pass))
+			return false;
+		pass->state = NULL;
+		pass->retry_seconds = 0;
+		pass->renewed = false;
+		if (!greet(pass, &identity))
 			return false;
 	}
-
-	if (!pass_ask_identity(pass, &identity))
-		return false;
 	if (identity.id != pass->account_id)
 	{
 		pass->state = "needs_connect";

@@ -70,7 +70,7 @@ PG_FUNCTION_INFO_V1(regcrm_reconcile);
 int64
 pass_requests(const Pass *pass)
 {
-	return pass->api == NULL ? 0 : amo_requests(pass->api);
+	return pass->other_requests + (pass->api == NULL ? 0 : amo_requests(pass->api));
 }
 
 /* Waiting times must not make all clients come back at once. */

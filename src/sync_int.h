@@ -141,6 +141,8 @@ typedef struct Pass
 	Tokens		tokens;
 	bool		renewed;		/* the pair was renewed in this pass */
 	bool		halted;			/* somebody wants it to end */
+	int			last_status;	/* of HTTP; 0 = no answer */
+	int64		other_requests; /* not sent by api */
 	bool		news;			/* the failure is none that was there before */
 	TimestampTz load_until;		/* how long history may be read */
 	bool		loading;		/* there is history left */
@@ -295,6 +297,9 @@ extern bool tokens_exchange(Pass *pass, const char *grant, const char *code);
 extern bool tokens_renew(Pass *pass);
 extern void pass_pause(int attempt, int retry_after);
 extern bool pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer);
+
+/* home.c */
+extern bool home_find(Pass *pass);
 
 /* feed.c */
 extern void pass_note_failure(Pass *pass, const char *entity, bool is_account);

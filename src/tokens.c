@@ -218,6 +218,7 @@ tokens_exchange(Pass *pass, const char *grant, const char *code)
 	appendStringInfoChar(&json, '}');
 
 	amo_post_token(pass->api, json.data, &answer);
+	pass->last_status = answer.status;
 	explicit_bzero(json.data, json.len);
 
 	if (answer.verdict != AMO_PAGE)
@@ -344,6 +345,7 @@ pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 		bool		again = attempt < MAX_TRIES;
 
 		amo_get(pass->api, pass->tokens.access, path, answer);
+		pass->last_status = answer->status;
 		switch (answer->verdict)
 		{
 			case AMO_EMPTY:

@@ -4,6 +4,7 @@ Answers come from a `Shown`; the Date header is the simulated now.
 """
 
 import asyncio
+import base64
 import json
 import re
 import socket
@@ -63,10 +64,12 @@ class Tokens:
         self.access = {long_lived}
         self.codes, self.refresh = {code}, set()
         self.issued = self.exchanges = self.refused = 0
+        self.api_domain = "127.0.0.1"               # the shard's host, which tokens name
 
     def pair(self) -> tuple[str, str]:
         self.issued += 1
-        access = f"eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.{'QWNjZXNz' * 120}.{self.issued:08d}"
+        claims = json.dumps({"api_domain": self.api_domain, "pad": "x" * 700}).encode()
+        access = f"eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.{self.issued:08d}"
         refresh = f"def502{'00ff' * 150}{self.issued:08d}"
         self.access.add(access)
         self.refresh.add(refresh)
@@ -190,6 +193,7 @@ class Api:
         self.lag = {"event": 0, "note": 0}          # seconds by which a list is behind
         self.live = Live(self.shown)
         self.running: Optional[asyncio.Task] = None
+        self.home = ""                              # the only host that knows the account; "" = any
         self.hidden: dict[tuple, str] = {}          # (kind, id): "unlisted", but shown by id; or "gone"
 
     def application(self) -> web.Application:
@@ -218,6 +222,8 @@ class Api:
             web.get(api + "/events", self.events), web.get(api + "/events/{id}", self.event),
             web.get(api + "/talks", self.talks), web.get(api + "/talks/{id:\\d+}", self.talk),
             web.post("/oauth2/access_token", self.access_token),
+            web.get("/oauth2/account/current/subdomain", self.subdomain), web.get("/oauth2/account/subdomain", self.subdomain),
+            web.post("/_sim/rename", self.sim_rename),
             web.get("/_sim/stats", self.sim_stats), web.post("/_sim/advance", self.sim_advance),
             web.get("/_sim/faults", self.sim_faults), web.post("/_sim/faults", self.sim_set_faults),
             web.delete("/_sim/faults", self.sim_clear_faults), web.post("/_sim/expire", self.sim_expire),
@@ -265,6 +271,8 @@ class Api:
             if fault["retry_after"] is not None:
                 answer.headers["Retry-After"] = str(fault["retry_after"])
             return answer
+        if self.home and request.host != self.home and not request.path.startswith("/oauth2/account/"):
+            return problem(404, "Not Found", "Аккаунт не найден")
         if request.path.startswith("/api/") and not self._known_token(request):
             return problem(401, "Unauthorized", "Неверный логин или пароль")
         try:
@@ -647,6 +655,17 @@ class Api:
         for kind in self.lag:
             self.lag[kind] = query.number(kind, self.lag[kind])
         return web.json_response(self.lag)
+
+    async def subdomain(self, request: web.Request) -> web.Response:
+        """What the shard's host tells to who shows a token."""
+        if request.headers.get("X-Refresh-Token") not in self.tokens.refresh and not self._known_token(request):
+            return problem(401, "Unauthorized", "Неверный токен")
+        return web.json_response({"id": school.ACCOUNT_ID, "subdomain": "renamed", "domain": self.home or request.host})
+
+    async def sim_rename(self, request: web.Request) -> web.Response:
+        """From now on the account is at this host, and the old address knows nothing of it."""
+        self.home = Query(request).items.get("host", "")
+        return web.json_response({"home": self.home})
 
     async def sim_hide(self, request: web.Request) -> web.Response:
         """A lead, contact or task that lists leave out ("unlisted"), or that nothing shows any more ("gone")."""

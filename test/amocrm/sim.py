@@ -68,6 +68,7 @@ async def serve(api: Api, options: argparse.Namespace) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", options.port, backlog=256).start()
     port = runner.addresses[0][1]
+    api.tokens.api_domain = f"127.0.0.1:{port}"
     if options.port_file:
         waiting = options.port_file.with_name(options.port_file.name + ".new")
         waiting.write_text(f"{port}\n")
