@@ -297,6 +297,7 @@ BEGIN
 		ADD COLUMN IF NOT EXISTS loaded_at timestamptz,
 		ADD COLUMN IF NOT EXISTS load_requests bigint,
 		ADD COLUMN IF NOT EXISTS rejudged_at timestamptz NOT NULL DEFAULT now(),
+		ADD COLUMN IF NOT EXISTS judging_changed_at timestamptz,
 		ADD COLUMN IF NOT EXISTS reconciled_at timestamptz;
 	PERFORM regcrm.describe('regcrm.account', '',
 		'loading', 'True while the first load is under way: history comes newest first, and deals that began before known_from are not judged yet.',
@@ -304,6 +305,7 @@ BEGIN
 		'loaded_at', 'When it was complete.',
 		'load_requests', 'How many requests it took, those for the present meanwhile among them.',
 		'rejudged_at', 'Moment of the last rejudge() of all its deals; at first, when the account was made.',
+		'judging_changed_at', 'When its mappings, feeds, users in scope, regulation, calendar or zone were last changed; null = never.',
 		'reconciled_at', 'When reconcile() last looked for what had been missed.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.wanted (
@@ -351,11 +353,11 @@ BEGIN
 		name text NOT NULL,
 		at timestamptz NOT NULL,
 		PRIMARY KEY (kind, name),
-		CONSTRAINT judging_change_kind_check CHECK (kind IN ('regulation', 'calendar', 'account', 'all'))
+		CONSTRAINT judging_change_kind_check CHECK (kind IN ('regulation', 'calendar', 'all'))
 	);
-	PERFORM regcrm.describe('regcrm.judging_change', 'When that by which deals are judged was last changed. Accounts that were not judged again since should be: rejudge().',
-		'kind', 'regulation, calendar, account (its mappings, feeds, users in scope, own settings), or all.',
-		'name', 'Its code, name or number; empty for all.',
+	PERFORM regcrm.describe('regcrm.judging_change', 'When that by which deals of several accounts are judged was last changed; for what is one account''s own, account.judging_changed_at. Accounts that were not judged again since should be: rejudge().',
+		'kind', 'regulation, calendar, or all.',
+		'name', 'Its code or name; empty for all.',
 		'at', 'When it was last changed.');
 END
 $$;

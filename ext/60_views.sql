@@ -1350,11 +1350,11 @@ BEGIN
 			a.reconciled_at,
 			s.wanted,
 			a.rejudged_at,
-			NOT a.loading AND EXISTS (
+			NOT a.loading AND (COALESCE(a.judging_changed_at > a.rejudged_at, false) OR EXISTS (
 				SELECT FROM regcrm.judging_change c
 				WHERE c.at > a.rejudged_at
 					AND (c.kind = 'all' OR c.kind = 'regulation' AND c.name = a.regulation
-						OR c.kind = 'calendar' AND c.name = a.calendar OR c.kind = 'account' AND c.name = a.id::text)) AS rejudge_due
+						OR c.kind = 'calendar' AND c.name = a.calendar))) AS rejudge_due
 		FROM regcrm.account a
 		CROSS JOIN LATERAL (
 			SELECT max(y.last_read_at) AS last_read_at,

@@ -34,14 +34,18 @@ begin
 		from (values (old_row ->> tg_argv[1]), (new_row ->> tg_argv[1])) as n(name)
 		where n.name is not null
 	loop
-		insert into regcrm.judging_change as c (kind, name, at) values (tg_argv[0], changed, clock_timestamp())
-			on conflict (kind, name) do update set at = excluded.at;
+		if tg_argv[0] = 'account' then
+			update regcrm.account a set judging_changed_at = clock_timestamp() where a.id = changed::bigint;
+		else
+			insert into regcrm.judging_change as c (kind, name, at) values (tg_argv[0], changed, clock_timestamp())
+				on conflict (kind, name) do update set at = excluded.at;
+		end if;
 	end loop;
 	return null;
 end
 $$;
 comment on function regcrm.judging_changed() is
-	'Trigger on rules, calendars, mappings, feeds and what else deals are judged by: stamps judging_change, so that sync_accounts tells when a rejudge() is due. Arguments: kind; column with the name; columns that alone count, none = all.';
+	'Trigger on rules, calendars, mappings, feeds and what else deals are judged by: stamps judging_change, or account.judging_changed_at for what is one account''s, so that sync_accounts tells when a rejudge() is due. Arguments: kind; column with the name; columns that alone count, none = all.';
 
 create function regcrm.setup_judging_change() returns void
 	language plpgsql volatile parallel unsafe

@@ -100,7 +100,7 @@ BEGIN
 	UPDATE regcrm.sync_state s SET next_try_at = CASE WHEN s.entity = 'pass' THEN clock_timestamp() END
 		WHERE s.account_id = $1 AND (s.next_try_at IS NOT NULL OR s.entity = 'pass');
 	IF to_regprocedure('regcrm.wake_sync()') IS NOT NULL THEN
-		EXECUTE 'SELECT regcrm.wake_sync()';
+		EXECUTE format('SELECT regcrm.%I()', 'wake_sync');
 	END IF;
 END
 $$;
@@ -196,7 +196,7 @@ DECLARE
 BEGIN
 	PERFORM regcrm.need_cron('schedule');
 	FOR j IN SELECT * FROM regcrm.jobs() LOOP
-		EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING j.name, j.schedule, j.command;
+		EXECUTE format('SELECT %I.schedule($1, $2, $3)', 'cron') USING j.name, j.schedule, j.command;
 		n := n + 1;
 	END LOOP;
 	RETURN n;
@@ -214,7 +214,7 @@ DECLARE
 	n integer;
 BEGIN
 	PERFORM regcrm.need_cron('unschedule');
-	EXECUTE 'SELECT count(cron.unschedule(j.jobid)) FROM cron.job j WHERE j.jobname LIKE ''regcrm %'' AND j.database = current_database()'
+	EXECUTE format('SELECT count(%1$I.unschedule(j.jobid)) FROM %1$I.job j WHERE j.jobname LIKE ''regcrm %%'' AND j.database = current_database()', 'cron')
 		INTO n;
 	RETURN n;
 END

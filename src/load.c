@@ -26,10 +26,8 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "amocrm.h"
 #include "regcrm.h"
 #include "sync_int.h"
 #include "work.h"

@@ -7,37 +7,18 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <math.h>
-
-#include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
-#include "common/pg_prng.h"
-#include "executor/spi.h"
-#include "funcapi.h"
-#include "mb/pg_wchar.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "pgtime.h"
-#include "storage/fd.h"
-#include "storage/lock.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "amocrm.h"
-#include "regcrm.h"
 #include "sync_int.h"
 #include "work.h"
-#include "worker.h"
 
 /* --------------------------------------------------------------- tokens */
 
