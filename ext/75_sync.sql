@@ -142,13 +142,40 @@ COMMENT ON FUNCTION regcrm.disconnect(bigint) IS
 -- jobs of pg_cron
 -- ---------------------------------------------------------------------------
 
+CREATE FUNCTION regcrm.retention(keep interval DEFAULT '90 days') RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	n bigint;
+	deleted bigint := 0;
+BEGIN
+	PERFORM regcrm.need_tables();
+	DELETE FROM regcrm.quarantine q WHERE q.resolved_at < clock_timestamp() - keep;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	deleted := deleted + n;
+	DELETE FROM regcrm.reconciliation r WHERE r.at < clock_timestamp() - keep;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	deleted := deleted + n;
+	-- what was gone may be asked for again, should something still name it
+	DELETE FROM regcrm.wanted w WHERE w.gone_at < clock_timestamp() - keep;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN deleted + n;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION regcrm.retention(interval) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.retention(interval) IS
+	'Deletes what served its purpose: quarantine that was taken after all, reports of reconcile(), notes of what amoCRM has not. Facts, duties and violations are never deleted. Argument: how long they are kept. Returns how many rows went.';
+
 CREATE FUNCTION regcrm.jobs(OUT name text, OUT schedule text, OUT command text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL SAFE
 	SET search_path = pg_catalog, pg_temp
 	AS $$
 	SELECT format('regcrm %s %s', j.name, current_database()), j.schedule, j.command
 	FROM (VALUES
-		('reconcile', '30 0 * * *', 'CALL regcrm.reconcile()')) AS j(name, schedule, command)
+		('reconcile', '30 0 * * *', 'CALL regcrm.reconcile()'),
+		('retention', '50 1 * * *', 'SELECT regcrm.retention()'),
+		('marts', '10 * * * *', 'CALL regcrm.refresh_marts()')) AS j(name, schedule, command)
 	$$;
 COMMENT ON FUNCTION regcrm.jobs() IS
 	'The jobs that schedule_jobs() gives to pg_cron: names, which carry the database; schedules, in the time zone of pg_cron (GMT unless it is told otherwise); commands.';
@@ -204,7 +231,7 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.schedule_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.schedule_jobs() IS
-	'Gives pg_cron the jobs of this database (regcrm.jobs(): the nightly reconcile), under the role that calls; called again, brings them up to date. Returns how many there are. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
+	'Gives pg_cron the jobs of this database (regcrm.jobs(): the nightly reconcile and retention, the hourly marts), under the role that calls; called again, brings them up to date. Returns how many there are. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
 
 CREATE FUNCTION regcrm.unschedule_jobs() RETURNS integer
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

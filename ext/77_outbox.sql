@@ -113,7 +113,7 @@ declare
 	unknown text;
 begin
 	perform regcrm.need_tables();
-	select a.known_until into known from regcrm.account a where a.id = $1;
+	select case when a.loading then '-infinity' else a.known_until end into known from regcrm.account a where a.id = $1;
 	if not found then
 		raise exception 'account % does not exist', coalesce($1::text, 'null')
 			using errcode = 'undefined_object', hint = 'CALL regcrm.connect(…).';
@@ -179,7 +179,7 @@ begin
 		return 0;
 	end if;
 	select * into a from regcrm.account b where b.id = for_account;
-	if not isfinite(a.known_until) then
+	if not isfinite(a.known_until) or a.loading then
 		return 0;
 	elsif w.since is null then
 		-- the first load has just ended: nothing of it counts

@@ -98,7 +98,7 @@ step_report(void *arg)
 						" VALUES ($1, $2, $3, $4, $5, $6, NULLIF($7, ''))", 7, types, values, NULL);
 }
 
-/* What all comes to, and what was found long ago is forgotten. */
+/* What all comes to. */
 static void
 step_reconciled(void *arg)
 {
@@ -114,8 +114,6 @@ step_reconciled(void *arg)
 						" ON CONFLICT (account_id, entity) DO UPDATE SET"
 						" requests = s.requests + excluded.requests, last_error = NULL, last_error_at = NULL,"
 						" next_try_at = NULL, updated_at = excluded.updated_at", 2, types, values, NULL);
-	(void) work_execute("DELETE FROM regcrm.reconciliation r WHERE r.account_id = $1"
-						" AND r.at < clock_timestamp() - interval '90 days'", 1, types, values, NULL);
 	(void) work_execute("SELECT regcrm.want_missing($1)", 1, types, values, NULL);
 }
 
