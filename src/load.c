@@ -232,12 +232,13 @@ next_target(const Pass *pass, TimestampTz reach)
 /*
  * Reads history while there is some and its turn lasts.  False: something is in
  * the way, and pass->trouble says what.  pass->loading tells whether more is
- * left.
+ * left, pass->load_waits whether that has to wait.
  */
 bool
 load_on(Pass *pass)
 {
 	LoadStep	step = {pass};
+	char		reason[sizeof(pass->reason)] = "";
 	TimestampTz start = GetCurrentTimestamp();
 
 	pass->load_until = start + TURN_SECONDS * USECS_PER_SEC;
@@ -261,13 +262,28 @@ load_on(Pass *pass)
 			MemoryContextSwitchTo(pass->context);
 			if (feed->kind == FEED_DICTIONARY || feed_run_back(pass, feed, target))
 				continue;
-			if (pass->trouble == TROUBLE_LATER || pass->trouble == TROUBLE_REFUSED)
+			if (pass->trouble == TROUBLE_STOP)
+				return false;
+			/* The present goes on; this list's history has its own time to wait. */
+			if (pass->trouble != TROUBLE_NONE)
+			{
+				snprintf(reason, sizeof(reason), "%s: %s", feed->name, pass->reason);
 				pass_note_failure(pass, psprintf("%s" HISTORY, feed->name), false);
-			return false;
+			}
+			pass->load_waits = true;
+			pass->state = NULL;
+			pass->retry_seconds = 0;
 		}
 		MemoryContextSwitchTo(pass->context);
 		if (!settle(pass, &step))
 			return false;
+		if (pass->load_waits)
+		{
+			/* who asked for all of it is told */
+			if (pass->in_call && reason[0] != '\0')
+				pass_trouble(pass, TROUBLE_LATER, "%s", reason);
+			return !pass->in_call;
+		}
 	}
 	return true;
 }

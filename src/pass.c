@@ -277,7 +277,7 @@ step_passed(void *arg)
 	values[2] = Int64GetDatum(requests - pass->counted_requests);
 	values[3] = Int64GetDatum(requests);
 	values[4] = BoolGetDatum(pass->quiet);
-	values[5] = BoolGetDatum(pass->loading);
+	values[5] = BoolGetDatum(pass->loading && !pass->load_waits);
 	/* While there is history to load the next pass is due at once. */
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
 						" (account_id, entity, requests, pass_requests, quiet_requests, next_try_at, updated_at)"
@@ -316,6 +316,27 @@ static bool
 no_account_there(int status)
 {
 	return status == 401 || status == 404 || (status >= 300 && status < 400);
+}
+
+/*
+ * A pass in which some list had to wait after its last failure.
+ */
+static void
+step_waited(void *arg)
+{
+	Pass	   *pass = arg;
+	const Oid	types[] = {INT8OID, TEXTOID, INT8OID};
+	Datum		values[3];
+
+	values[0] = Int64GetDatum(pass->account_id);
+	values[1] = CStringGetTextDatum(PASS_ENTITY);
+	values[2] = Int64GetDatum(pass_requests(pass) - pass->counted_requests);
+	(void) work_execute("INSERT INTO regcrm.sync_state AS s (account_id, entity, requests, updated_at)"
+						" VALUES ($1, $2, $3, clock_timestamp())"
+						" ON CONFLICT (account_id, entity) DO UPDATE SET"
+						" requests = s.requests + excluded.requests,"
+						" next_try_at = NULL, updated_at = excluded.updated_at", 3, types, values, NULL);
+	pass->counted_requests = pass_requests(pass);
 }
 
 /*
@@ -527,8 +548,17 @@ pass_run(Pass *pass)
 					(long) ((GetCurrentTimestamp() - began) / 1000))));
 	if (complete)
 		return true;
-	if (pass->trouble != TROUBLE_NONE && !pass->halted)
+	if (pass->halted)
+		return false;
+	if (pass->trouble != TROUBLE_NONE)
 		pass_note_failure(pass, PASS_ENTITY, true);
+	else
+	{
+		/* Nothing is wrong now: some list waits, and the next pass is not due before its time. */
+		error = work_transaction(pass->in_call, step_waited, pass);
+		if (error != NULL)
+			pass_trouble_by_error(pass, error);
+	}
 	return false;
 }
 

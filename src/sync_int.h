@@ -146,6 +146,7 @@ typedef struct Pass
 	bool		news;			/* the failure is none that was there before */
 	TimestampTz load_until;		/* how long history may be read */
 	bool		loading;		/* there is history left */
+	bool		load_waits;		/* and some of it waits for its time */
 	int			dictionaries;	/* read in this pass */
 	bool		stale_dictionaries; /* something names what they lack */
 	bool		quiet;			/* nothing but the least was asked for */
