@@ -25,6 +25,7 @@ $node->safe_psql('postgres', "CREATE EXTENSION regcrm; SELECT regcrm.setup(); CA
 $node->append_conf('postgresql.conf', "regcrm.databases = 'postgres'\n");
 $node->reload;
 $node->poll_query_until('postgres', 'SELECT isfinite(known_until) FROM regcrm.account') or die 'no first pass';
+my $start = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account');
 $sim->run;
 
 my @leads = grep { $_->{pipeline} == 7001001 && $_->{status} > 61000012 && $_->{status} < 61000018 } @{ $sim->leads };
@@ -38,8 +39,8 @@ while (keys %seen < $many && time - $begin < $interval * ($many + 20))
 		$sim->act(lead => $leads[$next]{id}, status => 61000010);
 		$changed{ $leads[ $next++ ]{id} } = time;
 	}
-	for (split /\n/, $node->safe_psql('postgres', q{
-		SELECT deal_id FROM regcrm.violations WHERE rule = 'FLOW' AND detected_at > now() - interval '10 min'}))
+	for (split /\n/, $node->safe_psql('postgres',
+			"SELECT deal_id FROM regcrm.violations WHERE rule = 'FLOW' AND breached_at > '$start'"))
 	{
 		$seen{$_} //= time if $changed{$_};
 	}
