@@ -518,9 +518,11 @@ BEGIN
 						THEN 'с ' || to_char(v.arose_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
 					CASE WHEN v.breached_at > v.arose_at
 						THEN 'срок ' || to_char(v.breached_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
-					'сделано ' || to_char(CASE v.resolution WHEN 'met' THEN v.resolved_at END AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') || COALESCE(': '
-						|| COALESCE(regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body),
-							'задача «' || COALESCE(z.body, regcrm.label('task', z.kind), z.kind) || '»'), ''))
+					'сделано ' || to_char(CASE v.resolution WHEN 'met' THEN v.resolved_at END AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS')
+						|| CASE WHEN y.id IS NOT NULL
+								THEN ': ' || regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body)
+							WHEN z.id IS NOT NULL THEN ': задача «' || COALESCE(z.body, regcrm.label('task', z.kind), z.kind) || '»'
+							ELSE '' END)
 				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer,
 						(v.evidence->'answer'->>'task')::bigint AS answer_task) i
 				LEFT JOIN regcrm.event e ON e.account_id = v.account_id AND e.id = i.event AND e.kind <> 'stage'

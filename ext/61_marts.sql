@@ -344,14 +344,18 @@ CREATE FUNCTION regcrm.stop_marts() RETURNS void
 DECLARE
 	relation text;
 	trigger text;
+	patience text := current_setting('lock_timeout');
 BEGIN
 	PERFORM regcrm.need_tables();
+	-- dropping a trigger waits for whoever reads the table, and everybody would wait for us
+	PERFORM set_config('lock_timeout', '3s', true);
 	PERFORM pg_advisory_xact_lock(hashtextextended('regcrm.marts', 0));
 	FOREACH relation IN ARRAY '{deadline,violation}'::text[] LOOP
 		FOREACH trigger IN ARRAY '{regcrm_mart_inserted,regcrm_mart_updated,regcrm_mart_deleted,regcrm_mart_truncated}'::text[] LOOP
 			EXECUTE format('DROP TRIGGER IF EXISTS %I ON regcrm.%I', trigger, relation);
 		END LOOP;
 	END LOOP;
+	PERFORM set_config('lock_timeout', patience, true);
 	DELETE FROM regcrm.mart_duty;
 	DELETE FROM regcrm.mart_state;
 	DELETE FROM regcrm.mart_dirty;
@@ -359,4 +363,4 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.stop_marts() FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.stop_marts() IS
-	'Empties the marts and lets writes go unnoted, as before the first refresh_marts(). For a warehouse in which nobody calls that any more. Needs to own the tables.';
+	'Empties the marts and lets writes go unnoted, as before the first refresh_marts(). For a warehouse in which nobody calls that any more. Needs to own the tables. Error 55P03 where somebody reads or writes them for longer than three seconds.';

@@ -304,8 +304,10 @@ BEGIN
 		LEFT JOIN LATERAL (
 			SELECT e.at
 			FROM regcrm.event e
-			WHERE e.account_id = h.account_id AND e.deal_id = h.deal_id
-				AND (e.kind = 'call_out' OR e.kind = 'call_in' AND e.answered OR e.kind = 'message_out' AND NOT e.by_bot)
+			LEFT JOIN regcrm.regulation g ON g.code = a.regulation
+			LEFT JOIN regcrm.manager w ON w.account_id = e.account_id AND w.id = e.actor_id
+			WHERE e.account_id = h.account_id AND e.deal_id = h.deal_id AND w.in_scope IS NOT FALSE
+				AND (e.kind = 'call_out' OR e.kind = 'call_in' AND COALESCE(e.answered, e.duration >= g.min_talk) OR e.kind = 'message_out' AND NOT e.by_bot)
 			ORDER BY e.at DESC
 			LIMIT 1) AS t ON true
 		WHERE b.titles IS NOT NULL OR h.dwell_hours > n.p90_hours;
@@ -376,7 +378,9 @@ BEGIN
 			k.touches,
 			k.first_contact_at,
 			CASE WHEN k.first_contact_at IS NOT NULL THEN k.touches_before_contact END AS touches_before_contact,
-			round(extract(epoch FROM greatest(k.first_contact_at, d.created_at) - d.created_at) / 3600, 2) AS hours_to_contact,
+			CASE WHEN k.first_contact_at IS NOT NULL
+				THEN round(extract(epoch FROM greatest(k.first_contact_at, d.created_at) - d.created_at) / 3600, 2)
+			END AS hours_to_contact,
 			CASE WHEN c.closed_at IS NOT NULL THEN k.touches_before_closing END AS touches_before_closing,
 			k.last_touch_at
 		FROM regcrm.deal d

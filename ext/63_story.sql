@@ -27,7 +27,7 @@ BEGIN
 			l.actor_id,
 			m.name AS actor_name,
 			l.by_bot,
-			COALESCE(l.stage, w.stage) AS stage,
+			COALESCE(l.stage, w.stage, b.stage) AS stage,
 			s.name AS stage_name,
 			l.body,
 			l.event_id,
@@ -107,7 +107,18 @@ BEGIN
 				AND (x.at < l.at OR l.place >= 3 AND x.at = l.at)
 			ORDER BY x.at DESC, COALESCE(x.source_id, '') DESC, x.id DESC
 			LIMIT 1) AS w ON true
-		LEFT JOIN regcrm.stage_def s ON s.stage = COALESCE(l.stage, w.stage);
+		LEFT JOIN LATERAL (
+			-- before the first move: where that came from, without any where the deal is
+			SELECT CASE WHEN x.id IS NULL THEN d.stage ELSE x.from_stage END::text AS stage
+			FROM regcrm.deal d
+			LEFT JOIN LATERAL (
+				SELECT y.id, y.from_stage
+				FROM regcrm.event y
+				WHERE y.account_id = d.account_id AND y.deal_id = d.id AND y.kind = 'stage'
+				ORDER BY y.at, COALESCE(y.source_id, ''), y.id
+				LIMIT 1) AS x ON true
+			WHERE l.stage IS NULL AND w.stage IS NULL AND d.account_id = l.account_id AND d.id = l.deal_id) AS b ON true
+		LEFT JOIN regcrm.stage_def s ON s.stage = COALESCE(l.stage, w.stage, b.stage);
 END
 $setup$;
 REVOKE EXECUTE ON FUNCTION regcrm.setup_story_view() FROM PUBLIC;
