@@ -48,6 +48,9 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 			WHEN 'always' THEN 'всё время на этапе' WHEN 'within' THEN 'в срок' WHEN 'never' THEN 'запрет' WHEN 'attest' THEN 'оценка человека' END
 		WHEN 'deal' THEN CASE code
 			WHEN 'open' THEN 'в работе' WHEN 'won' THEN 'договор' WHEN 'lost' THEN 'отказ' END
+		WHEN 'gap' THEN CASE code
+			WHEN 'status' THEN 'этап' WHEN 'pipeline' THEN 'воронка' WHEN 'field' THEN 'поле' WHEN 'field_type' THEN 'тип поля'
+			WHEN 'scenario' THEN 'сценарий' WHEN 'feed' THEN 'источник данных' WHEN 'calendar' THEN 'рабочие часы' END
 		WHEN 'trend' THEN CASE code
 			WHEN 'better' THEN 'лучше' WHEN 'worse' THEN 'хуже' WHEN 'same' THEN 'так же' END
 		WHEN 'line' THEN CASE code
@@ -56,7 +59,7 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 			WHEN 'violation' THEN 'нарушение' WHEN 'resolved' THEN 'нарушение закончилось' WHEN 'waived' THEN 'нарушение снято' END
 	END;
 COMMENT ON FUNCTION regcrm.label(text, text) IS
-	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health, form, deal, trend, line) and the code; null for one that is not known.';
+	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health, form, deal, gap, trend, line) and the code; null for one that is not known.';
 
 CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

@@ -326,7 +326,12 @@ begin
 		when ((old.time_zone, old.regulation, old.call_notes_at) is distinct from (new.time_zone, new.regulation, new.call_notes_at))
 		execute function regcrm.account_changed()');
 
+	-- before it was released its rules were an array, a type that many tools can't read
+	if (select a.atttypid = 'text[]'::regtype from pg_attribute a where a.attrelid = to_regclass('regcrm.mapping_gaps') and a.attname = 'rules') then
+		drop view regcrm.mapping_gaps;
+	end if;
 	create or replace view regcrm.mapping_gaps with (security_invoker = true) as
+	select g.*, regcrm.label('gap', g.gap) as gap_name from (
 	with synced as (
 		-- an account that only SQL writes maps nothing
 		select a.id, a.regulation, a.calendar, a.owner_confirmed_calendar, a.known_until
@@ -352,9 +357,9 @@ begin
 	-- stages of amoCRM in pipelines that the regulation speaks of
 	select s.account_id, 'status'::text as gap, s.pipeline_id || '/' || s.id as id,
 		format('%s: %s', p.name, s.name) as name,
-		'This stage of amoCRM is no stage of the regulation; deals in it are judged with their stage unknown.'::text as meaning,
-		'{}'::text[] as rules,
-		'Add it to stage_map, or leave it so.'::text as what_to_do
+		'Этого этапа нет в регламенте: этап сделок, которые на нём стоят, считается неизвестным.'::text as meaning,
+		null::text as rules,
+		'Добавить его в stage_map или оставить так.'::text as what_to_do
 	from regcrm.status s
 	join known_pipeline k on k.account_id = s.account_id and k.pipeline_id = s.pipeline_id
 	left join regcrm.pipeline p on p.account_id = s.account_id and p.id = s.pipeline_id
@@ -363,7 +368,7 @@ begin
 	union all
 	-- stages that only deals name
 	select d.account_id, 'status', coalesce(d.pipeline_id::text, '?') || '/' || coalesce(d.status_id::text, '?'), null,
-		format('amoCRM does not list this stage, in which deals stand: %s.', count(*)), '{}', 'Add it to stage_map.'
+		format('amoCRM не называет этот этап, а на нём стоят сделки: %s.', count(*)), null, 'Добавить его в stage_map.'
 	from regcrm.deal d
 	join known_pipeline k on k.account_id = d.account_id and k.pipeline_id = d.pipeline_id
 	where d.stage is null and d.raw is not null
@@ -372,55 +377,54 @@ begin
 	group by d.account_id, d.pipeline_id, d.status_id
 	union all
 	select p.account_id, 'pipeline', p.id::text, p.name,
-		'No stage of this pipeline is one of the regulation''s: its deals are kept and not judged.', '{}',
-		'Add its stages to stage_map, if the regulation binds it.'
+		'В этой воронке нет ни одного этапа регламента: её сделки хранятся, но не проверяются.', null,
+		'Если регламент её касается, добавить её этапы в stage_map.'
 	from regcrm.pipeline p
 	where not exists (select from known_pipeline k where k.account_id = p.account_id and k.pipeline_id = p.id)
 	union all
 	select w.account_id, 'field', w.field,
 		(select string_agg(n.name, ', ' order by n.name) from regcrm.known_fields() n where n.field = w.field),
-		'No custom field holds it.',
-		array(select b.code from blind b
-			where b.account_id = w.account_id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || ('field:' || w.field))
-			order by b.code),
-		'Name the field in amoCRM like this, or add its number to field_map; until then the rules named here do not arise.'
+		'Нет поля, в котором это записано.',
+		(select string_agg(b.code, ', ' order by b.code) from blind b
+			where b.account_id = w.account_id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || ('field:' || w.field))),
+		'Назвать поле в amoCRM так или добавить его номер в field_map; до тех пор названные здесь правила не действуют.'
 	from wanted w
 	where not exists (select from regcrm.field_map m where m.account_id = w.account_id and m.field = w.field)
 	union all
 	select m.account_id, 'field_type', m.field_id::text, c.name,
-		format('Field %s holds %s, of which %s can''t take a value.', quote_ident(c.name), c.type, m.field), '{}',
-		'Make it a date, a date with time or a checkbox in amoCRM, or map another field.'
+		format('Тип поля «%s» — %s; значение для %s из него не взять.', c.name, c.type, m.field), null,
+		'Сделать его в amoCRM датой, датой со временем или флажком либо сопоставить другое поле.'
 	from regcrm.field_map m
 	join regcrm.custom_field c on c.account_id = m.account_id and c.id = m.field_id
 	where regcrm.column_kind(m.field) in ('date', 'moment') and c.type not in ('date', 'date_time', 'birthday', 'checkbox', 'text')
 	union all
 	select e.account_id, 'scenario', e.value, e.value,
-		format('No scenario of the regulation has this name; chosen %s times.', count(*)), '{}',
-		'Add it to scenario, or give the scenario this name, then regcrm.remap(account).'
+		format('В регламенте нет сценария с таким названием; выбран раз: %s.', count(*)), null,
+		'Добавить его в scenario или назвать так один из сценариев, затем вызвать regcrm.remap(account_id).'
 	from regcrm.event e
 	where e.kind = 'scenario' and e.scenario is null and e.source = 'event'
 	group by e.account_id, e.value
 	union all
 	select a.id, 'feed', f.feed, null,
-		case f.feed when 'messages' then 'No message has been seen: no messenger is connected.' else 'Not connected.' end,
-		array(select b.code from blind b
-			where b.account_id = a.id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || f.feed)
-			order by b.code),
-		'The rules named here do not arise until it is.'
+		case f.feed when 'messages' then 'Не видно ни одного сообщения: мессенджер не подключён.'
+			when 'calls' then 'Звонков не видно: телефония не подключена.' else 'Не подключено.' end,
+		(select string_agg(b.code, ', ' order by b.code) from blind b
+			where b.account_id = a.id and regcrm.can_arise(b.expect, b.event, b.by, b.feeds || f.feed)),
+		'Подключить; до тех пор названные здесь правила не действуют.'
 	from synced a
 	cross join unnest('{calls,messages,tasks,comments}'::text[]) as f(feed)
 	where not exists (select from regcrm.feed o where o.account_id = a.id and o.feed = f.feed)
 	union all
 	select a.id, 'calendar', a.calendar, c.title,
-		'These working hours are assumed.', '{}', 'Ask the owner, correct the calendar, and set account.owner_confirmed_calendar.'
+		'Эти рабочие часы — наше предположение.', null, 'Спросить владельца, исправить календарь и поставить account.owner_confirmed_calendar.'
 	from synced a
 	left join regcrm.calendar c on c.name = a.calendar
 	where a.calendar is not null and not a.owner_confirmed_calendar
 	union all
-	select a.id, 'calendar', null, null, 'There are no working hours: every hour counts, also at night.', '{}',
-		'Name a calendar in account.calendar, or set account.owner_confirmed_calendar.'
+	select a.id, 'calendar', null, null, 'Рабочие часы не заданы: считается каждый час, и ночью тоже.', null,
+		'Назвать календарь в account.calendar или поставить account.owner_confirmed_calendar.'
 	from synced a
-	where a.calendar is null and not a.owner_confirmed_calendar;
+	where a.calendar is null and not a.owner_confirmed_calendar) as g;
 
 	perform regcrm.setup_judging_change();
 
@@ -429,9 +433,10 @@ begin
 		'gap', 'What is missing: status, pipeline, field, field_type, scenario, feed, calendar.',
 		'id', 'Its number or name: pipeline/status, field of deal, feed, …',
 		'name', 'Its name, or the names by which it is looked for.',
-		'meaning', 'What this means.',
-		'rules', 'Rules that do not arise because of it.',
-		'what_to_do', 'What to do about it.');
+		'meaning', 'What this means, in Russian.',
+		'rules', 'Codes of the rules that do not arise because of it; null = none.',
+		'what_to_do', 'What to do about it, in Russian.',
+		'gap_name', 'gap in Russian.');
 end
 $setup$;
 comment on function regcrm.setup_mapping_views() is

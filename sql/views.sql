@@ -121,7 +121,7 @@ SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS no_plain_ty
 	FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'v'
 		AND (col_description(c.oid, a.attnum) IS NULL
-			OR c.relname NOT LIKE 'mapping%' AND a.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'numeric'::regtype, 'text'::regtype, 'name'::regtype, 'boolean'::regtype,
+			OR a.atttypid NOT IN ('bigint'::regtype, 'integer'::regtype, 'numeric'::regtype, 'text'::regtype, 'name'::regtype, 'boolean'::regtype,
 				'date'::regtype, 'timestamptz'::regtype, 'interval'::regtype))
 	ORDER BY 1, 2;
 SELECT c.relname AS view_with_its_owners_rights FROM pg_class c
