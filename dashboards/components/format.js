@@ -87,6 +87,13 @@ export function plural(n, one, few, many) {
 
 const KINDS = { num, pct, delta, dur, when, day, weekday, week };
 
+/** A value at an axis: without the nought behind the comma. */
+export function tick(v, kind) {
+	if (kind === 'pct') return pct(v, Number.isInteger(v) ? 0 : 1);
+	if (kind === 'num1' || kind === 'num') return num(v, Number.isInteger(v) ? 0 : 1);
+	return show(v, kind);
+}
+
 /** The text of a value of a kind: num, num1, pct, delta, dur, when, day, weekday, week, else as it is. */
 export function show(v, kind) {
 	if (kind === 'num1') return num(v, 1);

@@ -1,7 +1,7 @@
 /** Choices of a period, in days up to the moment the data reaches. */
 export const PERIODS = [
-	{ value: '7', label: 'последние 7 дней' },
-	{ value: '30', label: 'последние 30 дней' },
-	{ value: '90', label: 'последние 90 дней' },
+	{ value: '7', label: '7 дней' },
+	{ value: '30', label: '30 дней' },
+	{ value: '90', label: '90 дней' },
 	{ value: '36500', label: 'всё время' }
 ];

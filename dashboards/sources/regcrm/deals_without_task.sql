@@ -1,6 +1,6 @@
 select
 	t.deal_id,
-	t.deal_name,
+	coalesce(t.deal_name, '№ ' || t.deal_id) as deal_name,
 	t.deal_url,
 	t.stage,
 	t.stage_name,

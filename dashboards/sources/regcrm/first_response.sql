@@ -1,6 +1,6 @@
 select
 	f.deal_id,
-	f.deal_name,
+	coalesce(f.deal_name, '№ ' || f.deal_id) as deal_name,
 	f.deal_url,
 	f.source_name,
 	f.stage_name,
@@ -10,9 +10,9 @@ select
 	to_char(f.arrived_day, 'YYYY-MM-DD') as arrived_day,
 	f.arrived_hour,
 	f.first_touch_name,
-	f.response_business_minutes * 60 as response_seconds,
+	extract(epoch from f.response_business) as response_seconds,
 	f.is_within_15,
-	f.waiting_minutes * 60 as waiting_seconds
+	extract(epoch from f.waiting_for) as waiting_seconds
 from regcrm.first_response f
 join regcrm.account_now a on a.account_id = f.account_id
 where f.account_id = ${account}

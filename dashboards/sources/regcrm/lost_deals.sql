@@ -1,6 +1,6 @@
 select
 	l.deal_id,
-	l.deal_name,
+	coalesce(l.deal_name, '№ ' || l.deal_id) as deal_name,
 	l.deal_url,
 	to_char(l.lost_day, 'YYYY-MM-DD') as lost_day,
 	l.stage,

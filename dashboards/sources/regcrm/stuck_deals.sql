@@ -1,6 +1,6 @@
 select
 	k.deal_id,
-	k.deal_name,
+	coalesce(k.deal_name, '№ ' || k.deal_id) as deal_name,
 	k.deal_url,
 	k.price,
 	k.stage,

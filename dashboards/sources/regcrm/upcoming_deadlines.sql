@@ -1,6 +1,6 @@
 select
 	u.deal_id,
-	u.deal_name,
+	coalesce(u.deal_name, '№ ' || u.deal_id) as deal_name,
 	u.deal_url,
 	u.rule,
 	u.title,

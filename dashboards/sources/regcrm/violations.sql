@@ -2,7 +2,7 @@
 select
 	v.id,
 	v.deal_id,
-	v.deal_name,
+	coalesce(v.deal_name, '№ ' || v.deal_id) as deal_name,
 	v.deal_url,
 	v.rule,
 	v.title,
@@ -14,10 +14,10 @@ select
 	v.duty_of_name,
 	v.stage_name,
 	v.manager_id,
-	coalesce(v.manager_name, v.duty_of_name) as who,
+	coalesce(v.manager_name, initcap(v.duty_of_name)) as who,
 	to_char(v.breached_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as breached_at,
 	to_char(v.breached_day, 'YYYY-MM-DD') as day,
-	v.late_minutes * 60 as late_seconds,
+	extract(epoch from v.late) as late_seconds,
 	v.is_open,
 	coalesce(v.resolution_name, 'ещё можно исправить') as resolution_name,
 	v.reason

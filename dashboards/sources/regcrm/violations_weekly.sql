@@ -2,7 +2,7 @@
 select
 	to_char(v.week, 'YYYY-MM-DD') as week,
 	v.manager_id,
-	coalesce(v.manager_name, v.duty_of_name) as who,
+	coalesce(v.manager_name, initcap(v.duty_of_name)) as who,
 	v.rule,
 	v.title,
 	v.clause,
