@@ -837,7 +837,7 @@ BEGIN
 			CASE WHEN least(d.created_at, e.counted_at) > a.calendar_from AND greatest(d.created_at, e.counted_at) < a.calendar_until
 				THEN regcrm.business_time_between(d.created_at, e.counted_at, a.calendar, a.time_zone)
 			END AS response_business,
-			CASE WHEN e.at IS NULL AND d.closed_at IS NULL THEN a.as_of - d.created_at END AS waiting_for,
+			CASE WHEN e.at IS NULL AND u.is_open THEN a.as_of - d.created_at END AS waiting_for,
 			s.name AS stage_name,
 			p.name AS pipeline_name,
 			b.name AS first_touch_by_name,
@@ -856,7 +856,7 @@ BEGIN
 				THEN CASE WHEN regcrm.business_time_between(d.created_at, u.until, a.calendar, a.time_zone) > interval '15 min' THEN false
 					WHEN e.at IS NOT NULL THEN true END
 			END AS is_within_15,
-			CASE WHEN e.at IS NULL AND d.closed_at IS NULL AND isfinite(a.as_of) THEN round(extract(epoch FROM a.as_of - d.created_at) / 60, 1) END AS waiting_minutes
+			CASE WHEN e.at IS NULL AND u.is_open AND isfinite(a.as_of) THEN round(extract(epoch FROM a.as_of - d.created_at) / 60, 1) END AS waiting_minutes
 		FROM regcrm.deal d
 		JOIN regcrm.account_now a ON a.account_id = d.account_id
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
@@ -877,7 +877,9 @@ BEGIN
 			LIMIT 1) AS e ON true
 		LEFT JOIN regcrm.manager b ON b.account_id = d.account_id AND b.id = e.actor_id
 		CROSS JOIN LATERAL (
-			SELECT COALESCE(e.counted_at, CASE WHEN d.closed_at IS NULL THEN a.as_of END) AS until) AS u
+			SELECT o.is_open, COALESCE(e.counted_at, CASE WHEN o.is_open THEN a.as_of END) AS until
+			-- «Не целевой» closes a deal for the regulation, while amoCRM gives it no closed_at
+			FROM (SELECT d.closed_at IS NULL AND COALESCE(s.outcome, 'open') = 'open' AS is_open) AS o) AS u
 		WHERE NOT d.is_deleted
 			AND (d.stage IS NOT NULL
 				OR EXISTS (
@@ -932,6 +934,8 @@ BEGIN
 				SELECT e.at, e.from_stage, e.to_stage
 				FROM regcrm.event e
 				WHERE e.account_id = d.account_id AND e.deal_id = d.id AND e.kind = 'stage'
+					-- another status of the same stage is no move (out of «Неразобранное»)
+					AND e.from_stage::text IS DISTINCT FROM e.to_stage::text
 				ORDER BY e.at, COALESCE(e.source_id, ''), e.id
 				LIMIT 1) AS f ON true
 			WHERE f.at IS NULL OR f.at > d.created_at

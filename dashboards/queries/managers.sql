@@ -1,3 +1,3 @@
-select distinct manager_id::varchar as value, manager_name as label
+select distinct manager_id::bigint::varchar as value, manager_name as label
 from regcrm.manager_scorecard
 order by label

@@ -170,6 +170,8 @@ def main():
     answered = {lead.id: (max(min(lead.touches), lead.created) if lead.touches else None) for lead in sales}
     response = {lead.id: work_between(lead.created, answered[lead.id]) for lead in sales if answered[lead.id]}
 
+    waiting = [lead for lead in sales if not answered[lead.id] and lead.stage() not in ("lost", "unqualified", "won")]
+
     def stage_name(code):
         return school.STAGES[code][1] if code != "won" else "Договор"
 
@@ -187,6 +189,7 @@ def main():
 
     out = {
         "as_of": now,
+        "now": meta["now"],
         "week": {
             "violations": len(week),
             "violations_before": len(before),
@@ -228,6 +231,12 @@ def main():
             "median": quantile(response.values(), .5),
             "p90": quantile(response.values(), .9),
             "within_15": sum(1 for seconds in response.values() if seconds <= 900),
+            # one that nobody touched counts while it is open and its fifteen minutes are over
+            "counted_15": len(response) + sum(1 for lead in waiting if work_between(lead.created, now) > 900),
+            "waiting": len(waiting),
+            "spread": {name: sum(1 for seconds in response.values() if above < seconds <= upto) for name, above, upto in (
+                ("до 5 мин", -1, 300), ("5–10 мин", 300, 600), ("10–15 мин", 600, 900), ("15–30 мин", 900, 1800),
+                ("30–60 мин", 1800, 3600), ("1–3 ч", 3600, 10800), ("дольше 3 ч", 10800, 1e12))},
             "by_hour": {str(hour): {"deals": len(known), "median": quantile([x for x in known if x is not None], .5)}
                         for hour, known in hours.items()},
             "by_manager": {NAME_OF[m]: n for m, n in Counter(lead.responsible for lead in sales).items()},
