@@ -4,8 +4,8 @@
 
 /** How bad a breach is: warm, the darker the worse. */
 export const SEVERITY = {
-	critical: { name: 'критическое', color: '#8b0a24', text: '#ffffff' },
-	major: { name: 'серьёзное', color: '#d95f0e', text: '#ffffff' },
+	critical: { name: 'критическое', color: '#7a0820', text: '#ffffff' },
+	major: { name: 'серьёзное', color: '#c4520a', text: '#ffffff' },
 	minor: { name: 'мелкое', color: '#f4bc4a', text: '#3b2a00' },
 	info: { name: 'к сведению', color: '#b8c0c9', text: '#1f2933' }
 };
@@ -13,9 +13,9 @@ export const SEVERITIES = Object.keys(SEVERITY);
 
 /** What became of a duty: cold; blue is kept, violet is not. */
 export const OUTCOME = {
-	met: { name: 'в срок', color: '#2b7bba' },
-	late: { name: 'с опозданием', color: '#b49ad6' },
-	missed: { name: 'не сделано', color: '#54278f' }
+	met: { name: 'в срок', color: '#2374b3' },
+	late: { name: 'с опозданием', color: '#ddd0f1' },
+	missed: { name: 'не сделано', color: '#45197d' }
 };
 
 /** Amounts without a judgement, and what they are compared with. */

@@ -11,6 +11,7 @@
 import { createRequire } from 'node:module';
 import { mkdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
+import { colours } from './colours.mjs';
 
 const require = createRequire(path.resolve(import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname), '../../dashboards/package.json'));
 const { chromium } = require('playwright-core');
@@ -363,6 +364,8 @@ const checks = {
 		is(seen.tables.gaps.length, (await one(`SELECT count(*) AS n FROM regcrm.mapping_gaps WHERE account_id = :account`)).n, 'sync, view: gaps');
 	}
 };
+
+for (const [good, what, why] of colours()) ok(good, what, why);
 
 // ---- every page, at both widths ----
 

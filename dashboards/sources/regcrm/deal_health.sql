@@ -1,6 +1,6 @@
 select
 	h.deal_id,
-	coalesce(h.deal_name, '№ ' || h.deal_id) as deal_name,
+	coalesce(nullif(btrim(h.deal_name), ''), '№ ' || h.deal_id) as deal_name,
 	h.deal_url,
 	h.price,
 	h.stage,

@@ -1,7 +1,7 @@
 -- What a deal is found by, and how it stands.
 select
 	t.deal_id,
-	coalesce(t.deal_name, '№ ' || t.deal_id) as deal_name,
+	coalesce(nullif(btrim(t.deal_name), ''), '№ ' || t.deal_id) as deal_name,
 	t.deal_url,
 	t.stage_name,
 	t.manager_name,

@@ -1,6 +1,6 @@
 select
 	t.deal_id,
-	coalesce(t.deal_name, '№ ' || t.deal_id) as deal_name,
+	coalesce(nullif(btrim(t.deal_name), ''), '№ ' || t.deal_id) as deal_name,
 	t.deal_url,
 	t.stage,
 	t.stage_name,

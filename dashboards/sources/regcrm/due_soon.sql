@@ -1,7 +1,7 @@
 -- Due within two hours, or overdue while the data does not say yet what became of it.
 select
 	u.deal_id,
-	coalesce(u.deal_name, '№ ' || u.deal_id) as deal_name,
+	coalesce(nullif(btrim(u.deal_name), ''), '№ ' || u.deal_id) as deal_name,
 	u.deal_url,
 	u.rule,
 	u.title,

@@ -1,6 +1,6 @@
 select
 	f.deal_id,
-	coalesce(f.deal_name, '№ ' || f.deal_id) as deal_name,
+	coalesce(nullif(btrim(f.deal_name), ''), '№ ' || f.deal_id) as deal_name,
 	f.deal_url,
 	f.source_name,
 	f.stage_name,

@@ -1,6 +1,6 @@
 select
 	l.deal_id,
-	coalesce(l.deal_name, '№ ' || l.deal_id) as deal_name,
+	coalesce(nullif(btrim(l.deal_name), ''), '№ ' || l.deal_id) as deal_name,
 	l.deal_url,
 	to_char(l.lost_day, 'YYYY-MM-DD') as lost_day,
 	l.stage,

@@ -1,7 +1,7 @@
 select
 	to_char(r.at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as at,
 	r.deal_id,
-	coalesce(r.deal_name, '№ ' || r.deal_id) as deal_name,
+	coalesce(nullif(btrim(r.deal_name), ''), '№ ' || r.deal_id) as deal_name,
 	r.deal_url,
 	r.stage_name,
 	r.from_stage_name,

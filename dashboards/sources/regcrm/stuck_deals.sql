@@ -1,6 +1,6 @@
 select
 	k.deal_id,
-	coalesce(k.deal_name, '№ ' || k.deal_id) as deal_name,
+	coalesce(nullif(btrim(k.deal_name), ''), '№ ' || k.deal_id) as deal_name,
 	k.deal_url,
 	k.price,
 	k.stage,

@@ -1,6 +1,6 @@
 select
 	u.deal_id,
-	coalesce(u.deal_name, '№ ' || u.deal_id) as deal_name,
+	coalesce(nullif(btrim(u.deal_name), ''), '№ ' || u.deal_id) as deal_name,
 	u.deal_url,
 	u.rule,
 	u.title,

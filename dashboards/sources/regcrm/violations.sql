@@ -2,7 +2,7 @@
 select
 	v.id,
 	v.deal_id,
-	coalesce(v.deal_name, '№ ' || v.deal_id) as deal_name,
+	coalesce(nullif(btrim(v.deal_name), ''), '№ ' || v.deal_id) as deal_name,
 	v.deal_url,
 	v.rule,
 	v.title,
