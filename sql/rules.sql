@@ -33,6 +33,8 @@ INSERT INTO regcrm.rule (regulation, code, title, form, expect) VALUES ('r', 'A'
 ROLLBACK TO t;
 INSERT INTO regcrm.rule (regulation, code, title, form, stage, expect, scope) VALUES ('r', 'A', 'a', 'enter', 'new', '{touch}', 'after');	-- fails
 ROLLBACK TO t;
+INSERT INTO regcrm.rule (regulation, code, title, form, stage, event, scope, within) VALUES ('r', 'A', 'a', 'never', 'new', 'touch', 'after', '5 min');	-- fails
+ROLLBACK TO t;
 -- one row of many is wrong: all are refused
 INSERT INTO regcrm.rule (regulation, code, title, form, stage, expect)
 	SELECT 'r', 'M' || n, 'm', 'always', 'new', ARRAY[CASE n WHEN 3 THEN 'field:' ELSE 'task' END] FROM generate_series(1, 5) n;	-- fails

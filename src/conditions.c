@@ -10,23 +10,39 @@
  */
 #include "judge_int.h"
 
+/*
+ * Tasks added in this instant that no visit has yet: they belong to the one
+ * that its last move begins, but to the deal's life already.
+ */
+static int
+times_waiting(const Judge *j, int atom)
+{
+	int			n = 0;
+
+	if (j->new_applied || !atoms_has(&j->new_facts.all, atom))
+		return 0;
+	for (int i = j->first_fact; i < j->next_fact; i++)
+		n += j->line->facts[i].kind == FACT_TASK_ADDED &&
+			atoms_has(&j->fact_atoms[i - j->first_fact].all, atom);
+	return n;
+}
+
 /* Has the atom happened, often enough, in the stretch looked at? */
 static bool
 has_happened(const Judge *j, int atom, int times, const Look *look)
 {
 	const Visit *visit = &j->visits[look->visit];
-	bool		waiting = !j->new_applied && atoms_has(&j->new_facts.all, atom);
 
 	if (times > 1)
 	{
 		int			counter = j->counter_of[atom];
 		int			base = look->deal ? 0 : j->bases[look->visit * j->ncounted + counter];
 
-		return j->count[counter] - base >= times;
+		return j->count[counter] - base + (look->deal ? times_waiting(j, atom) : 0) >= times;
 	}
 	if (look->deal)
 		return j->last_old[atom] > 0 || j->last_new[atom] > 0 ||
-			j->last_move[atom] > 0 || waiting;
+			j->last_move[atom] > 0 || times_waiting(j, atom) > 0;
 	return j->last_old[atom] >= visit->old_from || j->last_new[atom] >= visit->new_from ||
 		j->last_move[atom] > look->visit;
 }

@@ -350,8 +350,10 @@ extern int	rules_task_kind(const Regulation *regulation, const char *name, size_
 extern int	rules_scenario(const Regulation *regulation, const char *name, size_t len);
 extern int	rules_code(const Regulation *regulation, const char *name, size_t len);
 
-/* The transition row for a move, or NULL where the move is illegal at that time. */
+/* What a scenario chosen at that time says of the call. */
 extern ScenarioOutcome rules_outcome(const Regulation *regulation, int scenario, instant at);
+
+/* The transition row for a move, or NULL where the move is illegal at that time. */
 extern const Transition *rules_transition(const Regulation *regulation,
 										  int from, int to, instant at);
 

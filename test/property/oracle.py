@@ -491,7 +491,7 @@ class Judge:
                           for t in self.tasks)
             return is_open == (name == "task")
         if token == "stage":
-            if form == "enter" and at > moved_at and not self.leaving:
+            if form == "enter" and at > moved_at and not self.leaving or form == "leave" and self.tolerant:
                 visit = self.visit_begun(at)
             return self.visits[visit].stage is not None
         if name == "field" and not (times > 1):

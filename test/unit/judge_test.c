@@ -83,7 +83,10 @@ static stage_code stages[NSTAGES];
 static RuleSource rules[40];
 static int	nrules;
 static const char *texts[40][8];
-static const ScenarioSource scenarios[] = {{"no", "missed"}, {"yes", "reached"}};
+static const ScenarioSource scenarios[] = {
+	{"no", "missed", INSTANT_EVER, INSTANT_NEVER},
+	{"yes", "reached", INSTANT_EVER, INSTANT_NEVER},
+};
 static TransitionSource transitions[9];
 static int	ntransitions;
 
@@ -392,6 +395,190 @@ test_by(void)
 }
 
 /* What must hold of any deal, whatever happened. */
+/* What a second judge, written from the contract alone, showed to be wrong. */
+static void
+test_moves_of_an_instant(void)
+{
+	RulesError	error;
+	Regulation *reg;
+
+	begin_rules();
+	rule("R", C, "enter", NULL, -1, "message_in");
+	rule("M", A, "enter", NULL, H, "enter:c")->scope = "visit";
+	rule("S", A, "enter", NULL, -1, "enter:c")->scope = "visit";
+	rule("V", C, "within", "enter", H, "comment")->nunless = 1;
+	texts[nrules - 1][4] = "enter:b";
+	rule("Q", C, "enter", NULL, -1, "comment_where_required");
+	transitions[ntransitions++] = (TransitionSource) {0, stages[C], true, INSTANT_EVER, INSTANT_NEVER};
+	reg = compile(&error);
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, C, C);
+	judge(reg, 2 * H);
+	ok(of_rule(reg, "V", 0) == NULL && breaches(reg, "R") == 0 &&
+	   of_rule(reg, "M", 0)->state == STATE_CANCELLED,
+	   "an event from a stage to itself shows that a move went unobserved");
+	fact(2 * H, FACT_MESSAGE_OUT, 0);
+	ok(judge_last_stage(judge_create(reg, &memory, NULL, NULL),
+						&(Timeline) {.nfacts = nfacts, .facts = facts}) == C,
+	   "and where the deal now is");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(30 * MIN, A, C);
+	judge(reg, 2 * H);
+	ok(of_rule(reg, "M", 0) && of_rule(reg, "M", 0)->state == STATE_MET,
+	   "a move that enter expects meets it in the second of leaving");
+	facts[1].u.move.to = B;
+	judge(reg, 2 * H);
+	ok(of_rule(reg, "S", 0) && of_rule(reg, "S", 0)->resolved_at == INSTANT_NEVER,
+	   "where enter expects a move, another one resolves nothing");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, A, B);
+	move(H, B, C);
+	move(H, C, A);
+	judge(reg, 2 * H);
+	ok(of_rule(reg, "V", 0) && of_rule(reg, "V", 0)->state == STATE_CANCELLED,
+	   "what a move of the same instant gave to an earlier visit is none of this one's");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, C);
+	judge(reg, H);
+	ok(breaches(reg, "Q") == 1, "where a deal begins may ask for a comment, too");
+}
+
+static void
+test_same_instant(void)
+{
+	RulesError	error;
+	Regulation *reg;
+
+	begin_rules();
+	rule("D", B, "within", "enter", H, "talk")->scope = "deal";
+	rule("T", -1, "enter", NULL, H, "task_added")->scope = "visit";
+	rule("F", -1, "flow", NULL, -1, NULL)->nunless = 1;
+	texts[nrules - 1][4] = "comment";
+	reg = compile(&error);
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	fact(H, FACT_CALL_IN, FACT_ANSWERED)->u.call.duration = MIN;
+	move(H, A, B);
+	judge(reg, 3 * H);
+	ok(of_rule(reg, "D", 0) && of_rule(reg, "D", 0)->met_at == H,
+	   "a duty of scope deal is met by what is simultaneous with entering");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	task(MIN, 5, FACT_TASK_ADDED, H);
+	judge(reg, 3 * H);
+	ok(of_rule(reg, "T", 0)->state == STATE_MET, "enter sees a task that is added in its tolerance");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, B);
+	fact(MIN, FACT_COMMENT, 0);
+	move(H, B, C);
+	move(2 * H, C, B);
+	judge(reg, 3 * H);
+	ok(breaches(reg, "F") == 2 && of_rule(reg, "F", 1)->arose_at == 2 * H,
+	   "flow's unless looks at the visit that the move ends (%d)", breaches(reg, "F"));
+}
+
+static void
+test_counts(void)
+{
+	RulesError	error;
+	Regulation *reg;
+	RuleSource *r;
+
+	begin_rules();
+	rule("E", B, "leave", NULL, -1, "enter*3");
+	r = rule("M", A, "never", "moment:meeting_at", -1, NULL);
+	r->nth = 2;
+	r = rule("T", A, "within", "task_added", H, "comment");
+	r->nth = 2;
+	r = rule("O", A, "never", "comment", -1, NULL);
+	r->nth = 2;
+	r = rule("B", A, "within", "enter", MIN, "comment");
+	r->by = "meeting_at";
+	r->nunless = 1;
+	r->unless[0] = "!scenario";
+	reg = compile(&error);
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, A, B);
+	move(2 * H, B, A);
+	move(3 * H, A, B);
+	move(4 * H, B, A);
+	judge(reg, 5 * H);
+	ok(breaches(reg, "E") == 1 && of_rule(reg, "E", 0)->arose_at == 2 * H, "each entering counts");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	field(reg, MIN, "meeting_at", 1, H);
+	field(reg, 2 * H, "meeting_at", 2, 3 * H);
+	judge(reg, 5 * H);
+	ok(breaches(reg, "M") == 1 && of_rule(reg, "M", 0)->arose_at == 3 * H, "each moment that comes counts");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	task(MIN, 5, FACT_TASK_ADDED, H);
+	task(MIN, 6, FACT_TASK_ADDED, H);
+	judge(reg, H);
+	ok(of_rule(reg, "T", 0) && of_rule(reg, "T", 0)->task_id == 6 && of_rule(reg, "T", 1) == NULL,
+	   "of two tasks of one instant, one is the second");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	fact(MIN, FACT_COMMENT, 0);
+	fact(MIN, FACT_COMMENT, FACT_OUT_OF_SCOPE);
+	judge(reg, H);
+	ok(breaches(reg, "O") == 0, "the second one, by somebody not bound, breaks nothing");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	fact(MIN, FACT_SCENARIO, 0)->u.scenario.number = NO_NUMBER;
+	field(reg, H, "meeting_at", 1, 2 * H);
+	judge(reg, 5 * H);
+	ok(breaches(reg, "B") == 1 && of_rule(reg, "B", 0)->arose_at == H,
+	   "unless is looked at when the duty arises, not when its trigger waits for a moment");
+}
+
+static void
+test_outcomes(void)
+{
+	static const ScenarioSource changed[] = {
+		{"yes", "missed", INSTANT_EVER, H},
+		{"yes", "reached", H, 3 * H},
+	};
+	RulesError	error;
+	Regulation *reg;
+	RegulationSource source;
+
+	begin_rules();
+	rule("S", A, "leave", NULL, -1, "scenario_matches")->scope = "visit";
+	source = (RegulationSource) {
+		.nstages = NSTAGES, .stages = stages, .nrules = nrules, .rules = rules,
+		.nscenarios = 2, .scenarios = changed,
+		.ntransitions = ntransitions, .transitions = transitions,
+	};
+	reg = rules_compile(&source, &memory, &error);
+
+	for (int after = 0; after < 3; after++)
+	{
+		nfacts = 0;
+		move(0, STAGE_NONE, A);
+		fact((after ? 2 : 0) * after * H, FACT_SCENARIO, 0)->u.scenario.number = 0;
+		move(5 * H, A, B);
+		judge(reg, 6 * H);
+		ok(breaches(reg, "S") == (after > 0), "a scenario says of the call what its row in force says (%d)", after);
+	}
+}
+
 static void
 test_random(void)
 {
@@ -544,6 +731,10 @@ main(void)
 	test_moves();
 	test_always();
 	test_by();
+	test_moves_of_an_instant();
+	test_same_instant();
+	test_counts();
+	test_outcomes();
 	free_all();
 	test_random();
 	test_long();
