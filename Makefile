@@ -3,8 +3,8 @@
 #   make                 build (PG_CONFIG=... chooses the PostgreSQL)
 #   make install         install into that PostgreSQL
 #   make check           everything that tests, in servers of its own (test/check)
-#   make check-deep      what takes long: the whole fault matrix, soaks, fuzzing, measurements
-#                        (test/check deep), the dashboards in a real browser (test/check-deep)
+#   make check-deep      what takes long: the whole fault matrix, soaks, sqlsmith, the
+#                        dashboards in a real browser (test/check-deep)
 #   make unit            the pure C unit tests only, with sanitizers
 #   make demo            a small warehouse to look at; make demo-stop removes it
 #   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
@@ -24,8 +24,7 @@ check:
 	@test/check
 
 check-deep:
-	@test/check deep
-	@[ ! -x test/check-deep ] || test/check-deep
+	@test/check-deep
 
 unit:
 	@test/unit/run

@@ -494,21 +494,26 @@ belongs(const Judge *j, const Fact *fact, int visit)
 	return j->visits[visit].old_from <= j->seq;
 }
 
-/* Was the nth one, if it is a fact of this instant, done by somebody bound? */
-static bool
-nth_binds(const Judge *j, const Rule *rule, int visit)
+/*
+ * Which fact of this instant is the nth one of the rule's event: moves come
+ * after everything else.  -1 where none is (a moment that came).
+ */
+static int
+nth_fact(const Judge *j, const Rule *rule, int visit)
 {
 	int			n = times_before(j, rule, visit);
 
-	for (int i = j->first_fact; i < j->next_fact; i++)
-	{
-		const Happened *given = &j->fact_atoms[i - j->first_fact];
+	for (int moves = 0; moves < 2; moves++)
+		for (int i = j->first_fact; i < j->next_fact; i++)
+		{
+			const Fact *fact = &j->line->facts[i];
 
-		if (atoms_has(&given->all, rule->event) &&
-			belongs(j, &j->line->facts[i], visit) && ++n == rule->nth)
-			return atoms_has(&given->bound, rule->event);
-	}
-	return true;				/* a moment that came */
+			if ((fact->kind == FACT_MOVE) == moves &&
+				atoms_has(&j->fact_atoms[i - j->first_fact].all, rule->event) &&
+				belongs(j, fact, visit) && ++n == rule->nth)
+				return i;
+		}
+	return -1;
 }
 
 /* A duty for each task that this instant brought. */
@@ -516,7 +521,7 @@ static void
 arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 {
 	bool		one_without_task = false;
-	int			n = rule->nth == NO_NUMBER ? 0 : times_before(j, rule, visit);
+	int			nth = rule->nth == NO_NUMBER ? -1 : nth_fact(j, rule, visit);
 
 	for (int i = j->first_fact; i < j->next_fact; i++)
 	{
@@ -526,8 +531,7 @@ arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 		if (!atoms_has(&j->fact_atoms[i - j->first_fact].all, rule->event) ||
 			!belongs(j, fact, visit))
 			continue;
-		n++;
-		if (rule->nth != NO_NUMBER && n != rule->nth)
+		if (rule->nth != NO_NUMBER && i != nth)
 			continue;
 		if (fact->kind != FACT_TASK_ADDED && fact->kind != FACT_TASK_DONE)
 		{
@@ -605,7 +609,7 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 	const Visit *v = &j->visits[visit];
 	Look		look = look_of_visit(j, rule, visit);
 	bool		one_without_task = false;
-	int			n = 0;
+	int			nth = -1;
 
 	/* what happened once the deal had left a stage is asked of its whole life */
 	if (rule->scope == SCOPE_AFTER)
@@ -615,27 +619,24 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 	if (!in_force(rule, j->now) || !is_nth(j, rule, visit) ||
 		any_holds(j, rule->unless, rule->nunless, &look))
 		return;
+	if (rule->nth != NO_NUMBER && rule->event != ATOM_ENTER)
+		nth = nth_fact(j, rule, visit);
 	if (!rule->each_task)
 	{
-		if (rule->nth != NO_NUMBER && rule->event != ATOM_ENTER && !nth_binds(j, rule, visit))
+		if (nth >= 0 && !atoms_has(&j->fact_atoms[nth - j->first_fact].bound, rule->event))
 			return;
 		breach_of_the_moment(new_finding(j, rule, v->stage,
 										 judge_find_fact(j, &rule->trigger)), j->now);
 		return;
 	}
-	if (rule->nth != NO_NUMBER)
-		n = times_before(j, rule, visit);
 	for (int i = j->first_fact; i < j->next_fact; i++)
 	{
 		const Fact *fact = &j->line->facts[i];
 		const Happened *given = &j->fact_atoms[i - j->first_fact];
 		bool		is_task = fact->kind == FACT_TASK_ADDED || fact->kind == FACT_TASK_DONE;
 
-		if (!atoms_has(&given->all, rule->event) || !belongs(j, fact, visit))
-			continue;
-		n++;
-		if (!atoms_has(&given->bound, rule->event) ||
-			(rule->nth != NO_NUMBER && n != rule->nth))
+		if (!atoms_has(&given->bound, rule->event) || !belongs(j, fact, visit) ||
+			(rule->nth != NO_NUMBER && i != nth))
 			continue;
 		if (!is_task && one_without_task)
 			continue;			/* at one instant, one breach */

@@ -841,7 +841,8 @@ class Judge:
                     continue
                 if rule.scope == "deal" or visit in o.visits or \
                         self.expects_move(rule) and o.at >= v.end and max(o.visits) > visit:
-                    times.append((o.at, o.step))
+                    begun = o.id[0] == "task" and o.visits
+                    times.append((o.at, 2 * o.visits[-1] + 1 if begun else o.step))
         first, step = min(times, default=(None, 0))
         # one that a later move of an instant brings comes after what the visit holds of it
         self.answered_after = step > 2 * visit + 2
@@ -859,7 +860,8 @@ class Judge:
         if answer is not None and answer > last:
             answer = None
         common = dict(warn=warn, due=due)
-        if answer is not None and answer <= due and (cancelled is None or answer <= cancelled):
+        if answer is not None and answer <= due and \
+                (cancelled is None or answer + self.answered_after <= cancelled):
             self.find(rule, task, v.stage, arose, met=answer, state="met", **common)
             return answer + self.answered_after
         if cancelled is not None and cancelled <= min(last, due):
@@ -923,7 +925,7 @@ class Judge:
                 for t in sets:
                     if t <= start:
                         continue
-                    if t > due or answer is not None and answer <= t:
+                    if t > due or answer is not None and answer + self.answered_after <= t:
                         break
                     if not (rule.scope == "deal" or self.expects_move(rule)) and t > v.end:
                         break
