@@ -5,6 +5,7 @@
 #   make check           everything that tests, in servers of its own (test/check)
 #   make check-deep      what takes long: the whole fault matrix, soaks, sqlsmith, the
 #                        dashboards in a real browser (test/check-deep)
+#   make fuzz            the fuzzers of test/fuzz, ten minutes each; FUZZ_SECONDS says otherwise
 #   make unit            the pure C unit tests only, with sanitizers
 #   make demo            a small warehouse to look at; make demo-stop removes it
 #   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
@@ -14,7 +15,7 @@
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check check-deep unit demo demo-stop dashboards dashboards-stop
+own_goals = check check-deep fuzz unit demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
@@ -25,6 +26,9 @@ check:
 
 check-deep:
 	@test/check-deep
+
+fuzz:
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_KEEP=$${FUZZ_KEEP-1} test/fuzz/run
 
 unit:
 	@test/unit/run

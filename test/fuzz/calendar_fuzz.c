@@ -36,9 +36,9 @@ take_hours(Bytes *b, Hours *hours)
 			hours->n = i;
 			break;
 		}
-		hours->spans[i].from = from;
-		hours->spans[i].to = to < 1440 ? to : 1440;
-		at = hours->spans[i].to;
+		at = to < 1440 ? to : 1440;
+		hours->spans[i].from = from * MINUTE;
+		hours->spans[i].to = at * MINUTE;
 	}
 }
 
@@ -74,7 +74,7 @@ works(const CalendarSource *source, int64_t minute)
 			spans = source->exceptions[i].spans;
 		}
 	for (int i = 0; i < n; i++)
-		if (spans[i].from <= of_day && of_day < spans[i].to)
+		if (spans[i].from <= of_day * MINUTE && of_day * MINUTE < spans[i].to)
 			return true;
 	return false;
 }

@@ -258,7 +258,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static instant feeds[FEED_FIRST_FIELD + 64];
 	static Fact facts[MAX_FACTS];
-	static const DaySpan hours = {9 * 60, 20 * 60};
+	static const DaySpan hours = {9 * 3600 * S, 20 * 3600 * S};
 	static const WeekPattern week = {
 		INT32_MIN, {1, 1, 1, 1, 1, 0, 0}, {&hours, &hours, &hours, &hours, &hours, NULL, NULL}
 	};

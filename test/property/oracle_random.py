@@ -179,16 +179,37 @@ class Batch:
 
     # ---- account ----
 
+    def hours(self):
+        """Stretches of one day, none of them in the hours of the night that a zone may skip."""
+        r = self.r
+        marks = sorted(r.sample(range(5 * 60, 24 * 60 + 1, 5), r.choice([2, 2, 4])))
+        clock = lambda m: f"{m // 60:02}:{m % 60:02}:{r.choice([0, 0, 0, 30]) if m < 1440 else 0:02}"
+        return [(clock(a), clock(b)) for a, b in zip(marks[::2], marks[1::2])]
+
+    def make_calendar(self):
+        r, name = self.r, f"random {self.account}"
+        self.add("calendar", name=name, time_zone=r.choice([None, None, *ZONES]))
+        for since in ["-infinity", *r.sample(["2026-02-25", "2026-03-08", "2026-03-29"], r.randint(0, 2))]:
+            for weekday in r.sample(range(1, 8), r.randint(2, 7)):
+                for opens, closes in self.hours():
+                    self.add("calendar_week", calendar=name, from_date=since, weekday=weekday, opens=opens, closes=closes)
+        for day in r.sample(range(60), r.randint(0, 8)):
+            date = (START + dt.timedelta(days=day)).date().isoformat()
+            for opens, closes in self.hours() if r.random() < 0.5 else [(None, None)]:
+                self.add("calendar_day", calendar=name, day=date, opens=opens, closes=closes)
+        return name
+
     def make_account(self):
         r = self.r
         self.zone = r.choice(ZONES)
         known = {}
+        calendar = r.choice([None, "daily-9-20", "daily-9-20", "ru-5x2", self.make_calendar()])
         if r.random() < 0.15:
             known["known_until"] = START + dt.timedelta(days=r.randint(10, 40))
             if r.random() < 0.7:
                 known["known_from"] = START + dt.timedelta(days=r.randint(0, 15))
         self.add("account", id=self.account, time_zone=self.zone, regulation="idrive" if self.whole else self.regulation,
-                 calendar=r.choice([None, "daily-9-20", "daily-9-20", "ru-5x2"]), **known)
+                 calendar=calendar, **known)
         self.add("manager", account_id=self.account, id=3, name="outsider", in_scope=False)
         self.add("manager", account_id=self.account, id=1, name="one")
         if r.random() < 0.35:

@@ -23,6 +23,9 @@ DEFAULTS = {
     "manager": {"active": True, "in_scope": True},
     "feed": {"since": "-infinity"},
     "field_map": {"by_user": False},
+    "calendar": {},
+    "calendar_week": {"from_date": "-infinity"},
+    "calendar_day": {},
 }
 
 
@@ -111,6 +114,9 @@ class Shrinker:
         for table, where, arguments in (
                 ("regulation", "code = %s", [self.regulation]), ("transition", mine, [self.regulation]),
                 ("scenario", mine, [self.regulation]), ("rule", mine, [self.regulation]),
+                *((table, f"{column} = (select calendar from regcrm.account where id = %s) and {column} like 'random %%'",
+                   [self.account]) for table, column in
+                  (("calendar", "name"), ("calendar_week", "calendar"), ("calendar_day", "calendar"))),
                 ("account", "id = %s", [self.account]), ("manager", "account_id = %s", [self.account]),
                 ("feed", "account_id = %s", [self.account]), ("field_map", "account_id = %s", [self.account]),
                 ("deal", "account_id = %s and id = %s", [self.account, self.deal]),

@@ -105,6 +105,9 @@ def store(cur, batch):
             if os.environ.get("ORACLE_REFUSED"):
                 print("# refused:", str(error).splitlines()[0], "|", rule)
             cur.execute("rollback to rule")
+    for table in ("calendar", "calendar_week", "calendar_day"):
+        if batch.rows.get(table):
+            insert(cur, table, batch.rows[table])
     insert(cur, "account", batch.rows["account"])
     for table in ("manager", "feed", "field_map", "deal", "event", "task"):
         if batch.rows.get(table):
