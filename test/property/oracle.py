@@ -112,6 +112,18 @@ def shown(account, token, at):
     return True
 
 
+def first_chain(moves, here, fits):
+    """The first order in which each begins where the one before it ended, or None."""
+    if not moves:
+        return []
+    for i, e in enumerate(moves):
+        if fits(e, here):
+            rest = first_chain(moves[:i] + moves[i + 1:], e.to_stage, fits)
+            if rest is not None:
+                return [e, *rest]
+    return None
+
+
 MOMENTS = ("meeting_at", "agreed_at", "signed_at", "paid_at", "lead_date", "return_on")
 
 
@@ -256,14 +268,10 @@ class Judge:
         """Moves of one instant, each beginning where the one before it ended, and where the first begins."""
         fits = lambda e, here: e.from_stage is None or e.from_stage == here
         begins = not started and any(e.from_stage is None for e in group)
-        for order in itertools.permutations(group):
-            start = stood if started else NOWHERE if begins else order[0].from_stage
-            here = start
-            for e in order:
-                if not fits(e, here):
-                    break
-                here = e.to_stage
-            else:
+        starts = [stood] if started else [NOWHERE] if begins else [e.from_stage for e in group]
+        for start in starts if len(group) <= 8 else ():
+            order = first_chain(group, start, fits)
+            if order and (started or begins or order[0].from_stage == start):
                 return order, start
         # no order chains all of them: on as far as it goes, then the next as they come
         start = stood if started else NOWHERE if begins else next(
