@@ -51,7 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		bool		next = false;
 		int			n = 0;
 
-		MUST(strlen(tree.json) == tree.length);
+		MUST(strlen(tree.json) == tree.length && tree.length <= 64 + 24 * size);
 		MUST(tree.pairs >= 0 && tree.pairs <= WEBHOOK_MAX_PAIRS && tree.damaged >= 0);
 		check_text((const unsigned char *) tree.json, tree.length);
 		MUST(json_split(tree.json, tree.length, NULL, &next, element, &n) && n == 1);
