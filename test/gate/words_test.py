@@ -78,6 +78,42 @@ tap.ok(refused is not None, "nor does allowed_moves", refused)
 refused = attempt(booking, 0, [sql("select regcrm.choose_scenario(%(a)s, %(p0)s, 'meeting')", deals["deciding"])])
 tap.ok(refused is not None and refused.sqlstate == "42501", "nor does choose_scenario", refused)
 
+# ---- one who may only read deals: a widget that asks on every click ----
+
+make_writer(admin.cursor(), "regcrm_widget")
+admin.commit()
+ask("revoke all on all tables in schema regcrm from regcrm_widget")
+ask("grant select on regcrm.deal to regcrm_widget")
+widget = connect()
+cur = widget.cursor()
+cur.execute("set session authorization regcrm_widget")
+cur.execute("set default_transaction_read_only = on")
+widget.commit()
+for stage in STAGES:
+    answers = []
+    for connection in (widget, admin):
+        cur = connection.cursor()
+        cur.execute("select to_stage::text, rules, titles, hints from regcrm.allowed_moves(%s, %s)", (ACCOUNT, deals[stage]))
+        moves = cur.fetchall()
+        cur.execute("select array_agg(m.*::text) from unnest(%s::text[]) s, regcrm.check_move(%s, %s, s::regcrm.stage) m", (STAGES, ACCOUNT, deals[stage]))
+        answers.append((moves, cur.fetchall()))
+        connection.commit()
+    tap.ok(answers[0] == answers[1] and (answers[0][0] or stage == "won"), "one who may only read deals is told all about a move from %s" % stage, *answers)
+
+# ---- one who may only begin deals ----
+
+make_writer(admin.cursor(), "regcrm_form")
+admin.commit()
+ask("revoke all on all tables in schema regcrm from regcrm_form")
+ask("grant insert on regcrm.deal to regcrm_form")
+form = connect()
+cur = form.cursor()
+cur.execute("set session authorization regcrm_form")
+form.commit()
+bases.last += 1
+refused = attempt(form, bases.last, [sql("insert into regcrm.deal (account_id, id, stage) values (%(a)s, %(d)s, 'new')")])
+tap.ok(refused is None and ask("select count(*) from regcrm.task where deal_id = %s", bases.last) == [(1,)], "one who may only insert deals: effects act all the same", refused)
+
 # ---- row security: the deals of another department ----
 
 ask("alter table regcrm.deal enable row level security")
