@@ -793,10 +793,14 @@ regcrm_pass_main(Datum main_arg)
 	BackgroundWorkerUnblockSignals();
 
 	connect_worker(&order);
+	news_allow();
 	context = AllocSetContextCreate(TopMemoryContext, "regcrm pass", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	if (!stop_requested && work_readiness(false) == WORK_READY)
+	{
 		sync_account(order.account_id);
+		news_send();
+	}
 	pgstat_report_stat(true);
 	proc_exit(0);
 }
