@@ -18,8 +18,8 @@
  * not know the account's number yet), in shared memory when the library was
  * preloaded: then worker and CALL in all databases share one pace.  Otherwise
  * each process keeps its own, which is enough as long as one process at a time
- * works on an account; sync.c sees to that by its advisory lock, and tells by
- * amo_last_used() when the one before stopped.
+ * works on an account; sync.c and connect.c see to that by its advisory lock,
+ * and tell by amo_last_used() when the one before stopped.
  *
  * Shared memory holds plain values only, under a spinlock.
  *
@@ -123,6 +123,12 @@ amo_shmem_init(void)
 		shared_paces->made_at = monotonic_ms();
 		SpinLockInit(&shared_paces->mutex);
 	}
+}
+
+bool
+amo_pace_is_shared(void)
+{
+	return shared_paces != NULL;
 }
 
 static PaceTable *

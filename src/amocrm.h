@@ -65,6 +65,9 @@ typedef struct AmoPage
 	char	   *error;			/* where amo_read_page() failed */
 } AmoPage;
 
+/* Whether all processes of the server share one pace for an account. */
+extern bool amo_pace_is_shared(void);
+
 /* Memory that the pace of an account is kept in; only when preloaded. */
 extern Size amo_shmem_size(void);
 extern void amo_shmem_init(void);

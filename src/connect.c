@@ -28,6 +28,10 @@
 
 PG_FUNCTION_INFO_V1(regcrm_connect);
 
+/* How long, and how often, connect() looks whether a pass has ended. */
+#define PASS_WAIT_MS		(2 * 60 * 1000)
+#define PASS_POLL_MS		200
+
 /* ---------------------------------------------------- CALL regcrm.connect */
 
 /*
@@ -216,6 +220,67 @@ step_register(void *arg)
 		elog(ERROR, "the tokens of account " INT64_FORMAT " are gone", identity->id);
 }
 
+typedef struct KnownStep
+{
+	const char *origin;
+	int64		account_id;		/* 0 = none with this address */
+	bool		has_last;
+	TimestampTz last_used;
+} KnownStep;
+
+static void
+step_find_known(void *arg)
+{
+	KnownStep  *step = arg;
+	const Oid	types[] = {TEXTOID};
+	Datum		values[1] = {CStringGetTextDatum(step->origin)};
+	bool		isnull;
+
+	step->account_id = 0;
+	step->has_last = false;
+	if (work_execute("SELECT a.id, (SELECT max(s.updated_at) FROM regcrm.sync_state s WHERE s.account_id = a.id) AS last_used"
+					 " FROM regcrm.account a WHERE rtrim(a.base_url, '/') = $1 AND a.known_until IS NOT NULL"
+					 " ORDER BY a.id LIMIT 1", 1, types, values, NULL) == 0)
+		return;
+	step->account_id = DatumGetInt64(work_datum(0, "id", &isnull));
+	step->last_used = DatumGetTimestampTz(work_datum(0, "last_used", &isnull));
+	step->has_last = !isnull;
+}
+
+/*
+ * Where processes do not share the pace of an account, a known one may not be
+ * asked beside a pass over it: waits for that to end.  Returns the account that
+ * is locked now, 0 = none.
+ */
+static int64
+lock_known(Pass *pass, const char *origin)
+{
+	KnownStep	known = {.origin = origin};
+	ErrorData  *error;
+
+	if (amo_pace_is_shared())
+		return 0;
+	for (int waited = 0;; waited += PASS_POLL_MS)
+	{
+		error = work_transaction(true, step_find_known, &known);
+		if (error != NULL)
+			ReThrowError(error);
+		if (known.account_id == 0)
+			return 0;
+		if (sync_lock(known.account_id))
+			break;
+		if (waited >= PASS_WAIT_MS)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("account " INT64_FORMAT " is being synced by another process", known.account_id),
+					 errhint("Wait for it, or SELECT regcrm.pause(" INT64_FORMAT ").", known.account_id)));
+		http_pause(PASS_POLL_MS);
+	}
+	if (known.has_last)
+		amo_last_used(pass->api, known.last_used);
+	return known.account_id;
+}
+
 static void
 step_drop_provisional(void *arg)
 {
@@ -249,8 +314,6 @@ connect_account(Pass *pass, const char *origin, const char *code,
 	TokenStep	stored = {pass->account_id, &pass->tokens, pass->context, NULL, false};
 	ErrorData  *error;
 	bool		known = false;
-
-	pass->api = amo_open(pass->context, origin);
 
 	/*
 	 * An earlier call may have exchanged its code and then failed: the pair
@@ -346,6 +409,48 @@ read_inbox(MemoryContext context, const char *origin, char **argument, InboxStep
 }
 
 /*
+ * The credentials among the arguments.  True: a code, to be exchanged.
+ */
+static bool
+read_credentials(char **argument, bool in_statement, Tokens *given)
+{
+	bool		by_code = argument[CONNECT_CLIENT_ID] != NULL || argument[CONNECT_CLIENT_SECRET] != NULL ||
+		argument[CONNECT_CODE] != NULL || argument[CONNECT_REDIRECT_URI] != NULL;
+
+	if ((argument[CONNECT_TOKEN] != NULL) + (argument[CONNECT_TOKEN_FILE] != NULL) + by_code != 1 ||
+		(by_code && (argument[CONNECT_CLIENT_ID] == NULL || argument[CONNECT_CLIENT_SECRET] == NULL ||
+					 argument[CONNECT_CODE] == NULL || argument[CONNECT_REDIRECT_URI] == NULL)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("one way to authorize must be given"),
+				 errdetail("The ways are token; token_file; a row of regcrm.inbox for this address; or client_id, client_secret, code and redirect_uri together.")));
+
+	if (by_code)
+	{
+		check_secret(argument[CONNECT_CLIENT_ID], "client_id");
+		check_secret(argument[CONNECT_CLIENT_SECRET], "client_secret");
+		check_secret(argument[CONNECT_CODE], "code");
+		given->client_id = argument[CONNECT_CLIENT_ID];
+		given->client_secret = argument[CONNECT_CLIENT_SECRET];
+		given->redirect_uri = argument[CONNECT_REDIRECT_URI];
+	}
+	else
+	{
+		if (argument[CONNECT_TOKEN_FILE] != NULL)
+			given->access = read_token_file(argument[CONNECT_TOKEN_FILE]);
+		else
+			given->access = argument[CONNECT_TOKEN];
+		check_secret(given->access, argument[CONNECT_TOKEN_FILE] ? "token_file" : "token");
+	}
+	if (in_statement && (argument[CONNECT_TOKEN] != NULL || by_code))
+		ereport(WARNING,
+				(errmsg("a secret stands in the text of this statement"),
+				 errdetail("Statement logs, pg_stat_activity and the client's history may hold it."),
+				 errhint("Use token_file, or \\copy regcrm.inbox (base_url, token) from a file; and remove the statement from the logs.")));
+	return by_code;
+}
+
+/*
  * Error context callback: the statement may hold a secret, so the server's
  * log does not repeat it beside a message.
  */
@@ -371,11 +476,12 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	int64		expected = PG_ARGISNULL(CONNECT_ACCOUNT_ID) ? 0 : PG_GETARG_INT64(CONNECT_ACCOUNT_ID);
 	int64		provisional;
 	volatile int64 account_id = 0;
+	volatile int64 locked = 0;
 	Pass	   *pass;
 	TupleDesc	desc;
 	Datum		value;
 	bool		isnull = false;
-	bool		by_code;
+	volatile bool by_code;
 	bool		in_statement;
 	InboxStep	inbox = {0};
 	HeapTuple	tuple;
@@ -407,38 +513,7 @@ regcrm_connect(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	work_require_ready();
 	in_statement = read_inbox(context, origin, argument, &inbox);
-	by_code = argument[CONNECT_CLIENT_ID] != NULL || argument[CONNECT_CLIENT_SECRET] != NULL ||
-		argument[CONNECT_CODE] != NULL || argument[CONNECT_REDIRECT_URI] != NULL;
-	if ((argument[CONNECT_TOKEN] != NULL) + (argument[CONNECT_TOKEN_FILE] != NULL) + by_code != 1 ||
-		(by_code && (argument[CONNECT_CLIENT_ID] == NULL || argument[CONNECT_CLIENT_SECRET] == NULL ||
-					 argument[CONNECT_CODE] == NULL || argument[CONNECT_REDIRECT_URI] == NULL)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("one way to authorize must be given"),
-				 errdetail("The ways are token; token_file; a row of regcrm.inbox for this address; or client_id, client_secret, code and redirect_uri together.")));
-
-	if (by_code)
-	{
-		check_secret(argument[CONNECT_CLIENT_ID], "client_id");
-		check_secret(argument[CONNECT_CLIENT_SECRET], "client_secret");
-		check_secret(argument[CONNECT_CODE], "code");
-		given.client_id = argument[CONNECT_CLIENT_ID];
-		given.client_secret = argument[CONNECT_CLIENT_SECRET];
-		given.redirect_uri = argument[CONNECT_REDIRECT_URI];
-	}
-	else
-	{
-		if (argument[CONNECT_TOKEN_FILE] != NULL)
-			given.access = read_token_file(argument[CONNECT_TOKEN_FILE]);
-		else
-			given.access = argument[CONNECT_TOKEN];
-		check_secret(given.access, argument[CONNECT_TOKEN_FILE] ? "token_file" : "token");
-	}
-	if (in_statement && (argument[CONNECT_TOKEN] != NULL || by_code))
-		ereport(WARNING,
-				(errmsg("a secret stands in the text of this statement"),
-				 errdetail("Statement logs, pg_stat_activity and the client's history may hold it."),
-				 errhint("Use token_file, or \\copy regcrm.inbox (base_url, token) from a file; and remove the statement from the logs.")));
+	by_code = read_credentials(argument, in_statement, &given);
 
 	/* Until amoCRM has said its number the account goes by its address. */
 	provisional = -(int64) ((DatumGetUInt64(hash_any_extended((const unsigned char *) origin,
@@ -452,11 +527,15 @@ regcrm_connect(PG_FUNCTION_ARGS)
 	MemoryContextSwitchTo(pass->context);
 	PG_TRY();
 	{
+		pass->api = amo_open(pass->context, origin);
+		locked = lock_known(pass, origin);
 		account_id = connect_account(pass, origin, argument[CONNECT_CODE], &given, expected,
 									 by_code);
 	}
 	PG_FINALLY();
 	{
+		if (locked != 0)
+			sync_unlock(locked);
 		sync_unlock(provisional);
 	}
 	PG_END_TRY();

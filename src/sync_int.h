@@ -277,7 +277,10 @@ extern char *page_path(const Feed *feed, const Cursor *cursor, int limit);
 extern void step_load_cursor(void *arg);
 extern void step_save_cursor(void *arg);
 extern void step_page(void *arg);
+
+/* take.c */
 extern int64 page_take(Pass *pass, const Feed *feed, const AmoPage *page);
+extern void page_note_unknown(Pass *pass, const Feed *feed, Jsonb *page);
 extern void page_compare(const Pass *pass, const Feed *feed, Jsonb *page, Comparison *comparison);
 
 /* fetch.c */

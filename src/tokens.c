@@ -171,6 +171,53 @@ step_read_pair(void *arg)
 	step->good = step->pair.access != NULL && step->pair.refresh != NULL;
 }
 
+/* The body of a request for a new pair. */
+static void
+exchange_request(StringInfo json, const Tokens *tokens, const char *grant, const char *code)
+{
+	initStringInfo(json);
+	appendStringInfoString(json, "{\"client_id\":");
+	escape_json(json, tokens->client_id ? tokens->client_id : "");
+	appendStringInfoString(json, ",\"client_secret\":");
+	escape_json(json, tokens->client_secret ? tokens->client_secret : "");
+	appendStringInfo(json, ",\"grant_type\":\"%s\",\"%s\":", grant,
+					 strcmp(grant, "refresh_token") == 0 ? "refresh_token" : "code");
+	escape_json(json, code);
+	appendStringInfoString(json, ",\"redirect_uri\":");
+	escape_json(json, tokens->redirect_uri ? tokens->redirect_uri : "");
+	appendStringInfoChar(json, '}');
+}
+
+/* Why there is no new pair. */
+static void
+exchange_refused(Pass *pass, const AmoAnswer *answer)
+{
+	const char *what = answer->reason[0] ? answer->reason : "empty answer";
+
+	switch (answer->verdict)
+	{
+		case AMO_UNAUTHORIZED:
+		case AMO_REFUSED:
+			pass->state = "needs_connect";
+			pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
+			break;
+		case AMO_FORBIDDEN:
+			pass->state = "blocked";
+			pass->retry_seconds = RETRY_FORBIDDEN;
+			pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
+			break;
+		default:
+
+			/*
+			 * Whether the old token is dead is unknown where the request
+			 * was sent.  Another try finds out: it succeeds, or is told
+			 * that the token was used.
+			 */
+			pass_trouble(pass, TROUBLE_STOP, "could not exchange tokens: %s", what);
+			break;
+	}
+}
+
 /*
  * Exchanges a code or the refresh token for a new pair, and stores it before
  * anyone can use it.  The caller holds the account's lock: the old refresh
@@ -186,48 +233,14 @@ tokens_exchange(Pass *pass, const char *grant, const char *code)
 	TokenStep	store = {0};
 	ErrorData  *error;
 
-	initStringInfo(&json);
-	appendStringInfoString(&json, "{\"client_id\":");
-	escape_json(&json, tokens->client_id ? tokens->client_id : "");
-	appendStringInfoString(&json, ",\"client_secret\":");
-	escape_json(&json, tokens->client_secret ? tokens->client_secret : "");
-	appendStringInfo(&json, ",\"grant_type\":\"%s\",\"%s\":", grant,
-					 strcmp(grant, "refresh_token") == 0 ? "refresh_token" : "code");
-	escape_json(&json, code);
-	appendStringInfoString(&json, ",\"redirect_uri\":");
-	escape_json(&json, tokens->redirect_uri ? tokens->redirect_uri : "");
-	appendStringInfoChar(&json, '}');
-
+	exchange_request(&json, tokens, grant, code);
 	amo_post_token(pass->api, json.data, &answer);
 	pass->last_status = answer.status;
 	explicit_bzero(json.data, json.len);
 
 	if (answer.verdict != AMO_PAGE)
 	{
-		const char *what = answer.reason[0] ? answer.reason : "empty answer";
-
-		switch (answer.verdict)
-		{
-			case AMO_UNAUTHORIZED:
-			case AMO_REFUSED:
-				pass->state = "needs_connect";
-				pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
-				break;
-			case AMO_FORBIDDEN:
-				pass->state = "blocked";
-				pass->retry_seconds = RETRY_FORBIDDEN;
-				pass_trouble(pass, TROUBLE_STOP, "amoCRM does not give new tokens: %s", what);
-				break;
-			default:
-
-				/*
-				 * Whether the old token is dead is unknown where the request
-				 * was sent.  Another try finds out: it succeeds, or is told
-				 * that the token was used.
-				 */
-				pass_trouble(pass, TROUBLE_STOP, "could not exchange tokens: %s", what);
-				break;
-		}
+		exchange_refused(pass, &answer);
 		return false;
 	}
 
