@@ -1,6 +1,8 @@
 -- Writes docs/dictionary.md out of the comments in a database with regcrm:
 --   psql -X -At -f docs/dictionary.sql DATABASE >docs/dictionary.md
 -- test/t/071_dictionary.pl fails where the file is not what this writes.
+\set QUIET on
+SET intervalstyle = 'postgres';
 WITH dictionary AS (
 	SELECT d.*,
 		CASE d.object_kind WHEN 'view' THEN 1 WHEN 'function' THEN 2 ELSE 3 END AS part,
@@ -35,7 +37,7 @@ FROM (
 	UNION ALL
 	SELECT d.part, d.object, 0, u.n, u.line
 	FROM dictionary d
-	CROSS JOIN LATERAL unnest(ARRAY[format('`%s` → `%s`: %s', replace(d.object, 'timestamp with time zone', 'timestamptz'), substr(d.type, 7), d.about), ''])
+	CROSS JOIN LATERAL unnest(ARRAY[format('`%s` → `%s`: %s', regexp_replace(replace(d.object, 'timestamp with time zone', 'timestamptz'), '::[a-z ]+', '', 'g'), substr(d.type, 7), d.about), ''])
 		WITH ORDINALITY AS u(line, n)
 	WHERE d.position = 0) AS l
 ORDER BY part, object COLLATE "C", position, n;

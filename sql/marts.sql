@@ -2,6 +2,8 @@
 -- what duty_counts_live counts from the ledger, before refresh_marts() and after.
 \set VERBOSITY terse
 SET client_min_messages = warning;
+-- compiling such wide queries takes longer than running them on so few rows
+SET jit = off;
 CREATE EXTENSION IF NOT EXISTS regcrm;
 SELECT FROM regcrm.setup();
 SET timezone = 'Europe/Moscow';
@@ -97,7 +99,6 @@ SELECT FROM regcrm.rejudge();
 -- Who may waive needs no rights on the marts.
 CREATE ROLE regress_regcrm_head;
 GRANT USAGE ON SCHEMA regcrm TO regress_regcrm_head;
-GRANT SELECT, UPDATE ON regcrm.violation TO regress_regcrm_head;
 GRANT EXECUTE ON FUNCTION regcrm.waive(bigint, bigint, text) TO regress_regcrm_head;
 SELECT min(id) AS violation FROM regcrm.violation WHERE account_id = 9080 AND rule = 'NEW-1' AND withdrawn_at IS NULL \gset
 CALL regcrm.refresh_marts();
@@ -115,6 +116,7 @@ DROP ROLE regress_regcrm_head;
 
 -- A rollback takes its note along; nothing is counted where nothing was written.
 BEGIN;
+SET LOCAL regcrm.mode = 'off';
 DELETE FROM regcrm.violation WHERE account_id = 9080;
 SELECT differences FROM pg_temp.differ();
 ROLLBACK;
@@ -160,7 +162,7 @@ CALL regcrm.refresh_marts();
 CALL regcrm.refresh_marts(1000) \gset
 SELECT summed FROM pg_temp.state();
 SELECT regcrm.detach();
-DELETE FROM regcrm.violation WHERE account_id = 9080 AND rule = 'NEW-4';
+DELETE FROM regcrm.violation WHERE account_id = 9080 AND rule = 'NEW-9';
 SELECT regcrm.setup();
 SELECT * FROM pg_temp.state();
 SELECT * FROM pg_temp.differ();

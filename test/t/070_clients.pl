@@ -60,6 +60,10 @@ is($out, '13', 'the role reads a deal\'s story');
 ($rc, $out, $err) = $node->psql('warehouse', q{SELECT deals_cost FROM regcrm.rule_cost() WHERE rule = 'NEW-1'}, @$reader);
 is($out, '0.5', '... and the answers that are functions, of the only account');
 
+# who switches the transaction back to writing finds no right to
+($rc, $out, $err) = $node->psql('warehouse', "\\set VERBOSITY sqlstate\nSET default_transaction_read_only = off; UPDATE regcrm.deal SET name = ''", @$reader);
+like($err, qr/42501/, 'nor does it write with the transaction made writable');
+
 my $comment = 'Every breach of the regulation, readable. One row a breach. Filter periods by breached_at. Those that count are neither waived nor withdrawn.';
 my $columns = $node->safe_psql('warehouse', q{SELECT count(*) FROM pg_attribute WHERE attrelid = 'regcrm.violations'::regclass AND attnum > 0});
 
@@ -92,7 +96,7 @@ sub is_right
 	is($said->{'visits to new'}, '8', "$name: a stage given as text");
 	is($said->{tokens}, '42501', "$name: no tokens");
 	is($said->{'quarantined pages'}, '42501', "$name: nothing of quarantine but its number");
-	is($said->{writing}, '42501', "$name: nothing is written");
+	is($said->{writing}, '25006', "$name: nothing is written");
 	is($said->{waiving}, '42501', "$name: nothing is waived");
 }
 

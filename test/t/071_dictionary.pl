@@ -45,9 +45,8 @@ is("@silent", '', 'docs/bi.md or docs/views.md names every view');
 for my $page (qw(bi views))
 {
 	my $n = 0;
-	while (slurp_file("$top/docs/$page.md") =~ /```sql\n(.*?)```/sg)
+	for my $block (slurp_file("$top/docs/$page.md") =~ /```sql\n(.*?)```/sg)
 	{
-		my $block = $1;
 		next if $block =~ /^-- a role that reads/;
 		$n++;
 		for my $query (grep { /\S/ } split /;\s*(?:--[^\n]*)?\n/, $block)
