@@ -54,7 +54,7 @@ is(join("\n", @without), '', 'the role reads every view');
 my ($rc, $out, $err) = $node->psql('warehouse', '\dv+ regcrm.*', @$reader);
 like($out, qr/violations\|view\|.*Every breach of the regulation/, '\dv+ shows the views with their comments');
 ($rc, $out, $err) = $node->psql('warehouse', '\df+ regcrm.*', @$reader);
-like($out, qr/deal_story\|.*with the violations in their places/, '\df+ shows the functions with their comments');
+like($out, qr/\|deal_story\|.*\|All that is known of a deal in order of time/s, '\df+ shows the functions with their comments');
 ($rc, $out, $err) = $node->psql('warehouse', 'SELECT count(*) FROM regcrm.deal_story(9070, 203)', @$reader);
 is($out, '13', 'the role reads a deal\'s story');
 ($rc, $out, $err) = $node->psql('warehouse', q{SELECT deals_cost FROM regcrm.rule_cost() WHERE rule = 'NEW-1'}, @$reader);
