@@ -349,9 +349,14 @@ class Judge:
     def occurrences(self, token):
         if token not in self.memory:
             found = [o for o in self.happened(token) if o.at <= self.end]
-            found.sort(key=lambda o: (o.at, o.step, self.told.get(o.id[1], o.at) if o.id[0] == "event" else o.at, o.id))
+            found.sort(key=lambda o: (o.at, o.step, self.first_told(o), o.id))
             self.memory[token] = found
         return self.memory[token]
+
+    def first_told(self, o):
+        """Orders what is simultaneous: what was so from the creation, then by when it was told of."""
+        kind, number = o.id
+        return 0 if kind == "field" else self.told[number] if kind == "event" else o.at
 
     def of_events(self, test):
         return [Occurrence(e.at, self.visits_of(e.at), ("event", e.id), None, self.outside(e))
@@ -852,8 +857,9 @@ class Judge:
                     begun = o.id[0] == "task" and o.visits
                     times.append((o.at, 2 * o.visits[-1] + 1 if begun else o.step))
         first, step = min(times, default=(None, 0))
-        # one that a later move of an instant brings comes after what the visit holds of it
-        self.answered_after = step > 2 * visit + 2
+        # one that a later move of an instant brings comes after what the present visit holds of it
+        present = visit if first is None else max(visit, min(self.visits_of(first), default=visit))
+        self.answered_after = step > 2 * present + 2
         return first
 
     def run(self, rule, visit, task, arose, due, answer, cancelled=None):
