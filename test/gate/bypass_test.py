@@ -10,8 +10,8 @@ import os
 
 import psycopg2
 
-from story import (ACCOUNT, Bases, Refused, Tap, attempt, breaches, comment, connect, done, event, facts, field, make_writer,
-                   meeting_ahead, missed, move, paid, reason, scenario, signed, sql, start, talk, task, visit)
+from story import (ACCOUNT, Bases, Refused, Tap, attempt, breaches, comment, connect, done, event, facts, field,
+                   make_writer, move, reason, scenario, sql, start, task)
 
 tap = Tap()
 admin, writer = start()

@@ -103,7 +103,7 @@ def main():
         try:
             for act in before_move:
                 act(cur, deal)
-        except psycopg2.Error as error:
+        except psycopg2.Error:
             writer.rollback()
             continue
         cur.execute("select stage::text from regcrm.deal where account_id = %s and id = %s", (ACCOUNT, deal))

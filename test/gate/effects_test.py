@@ -4,12 +4,8 @@ choose_scenario for each scenario from each stage; effects that feed each other.
 
 Prints TAP.  Connects by the usual PG* variables to a database with regcrm.
 """
-import datetime as dt
-
-import psycopg2
-
-from story import (ACCOUNT, STAGES, Bases, Tap, attempt, breaches, comment, completing, connect, done, event, facts, field, meeting_ahead,
-                   missed, move, paid, reason, return_ahead, scenario, signed, sql, start, summary, talk, task, visit)
+from story import (ACCOUNT, STAGES, Bases, Tap, attempt, breaches, comment, completing, connect, done, facts,
+                   meeting_ahead, missed, move, paid, scenario, signed, sql, start, summary, talk, task, visit)
 
 tap = Tap()
 admin, writer = start()

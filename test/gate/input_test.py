@@ -6,7 +6,7 @@ hint; and nothing is changed.  Prints TAP.
 """
 import datetime as dt
 
-from story import (ACCOUNT, Bases, Tap, attempt, comment, connect, done, event, facts, field, move, scenario, sql, start, talk, task, visit)
+from story import ACCOUNT, Bases, Tap, attempt, connect, event, facts, field, move, sql, start
 
 tap = Tap()
 admin, writer = start()

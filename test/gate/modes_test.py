@@ -13,8 +13,8 @@ import argparse
 import random
 
 import rules_test
-from story import (ACCOUNT, STAGES, Bases, Tap, attempt, breaches, completing, described, done, move, random_acts,
-                   skip, start, task)
+from story import (STAGES, Bases, Tap, attempt, breaches, completing, described, done, move, random_acts, skip, start,
+                   task)
 
 
 def script(number, seed):

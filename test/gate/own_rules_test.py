@@ -3,7 +3,7 @@
 form that rejects, with a code, a title and a field that nobody foresaw; closed,
 switched off and changed while it is in force.  Prints TAP.
 """
-from story import (CODES, Bases, Tap, attempt, connect, event, move, sql, start)
+from story import Tap, attempt, sql, start
 import story
 
 tap = Tap()

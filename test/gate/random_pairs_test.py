@@ -10,7 +10,7 @@ import itertools
 import random
 
 from concurrency_test import LEVELS, Pair, Pairs
-from story import STAGES, Bases, Tap, completing, described, event, missed, move, random_acts, scenario, sql, start
+from story import STAGES, Bases, Tap, completing, described, missed, move, random_acts, scenario, sql, start
 
 
 def main():

@@ -5,7 +5,7 @@ A verdict is for the rules that no data shows, and refused for all others.  A
 violation is excused by waive(), with who, when and why, and undone by
 unwaive(); nothing else of it is changed by hand, by whomever.  Prints TAP.
 """
-from story import (ACCOUNT, Bases, Tap, attempt, breaches, connect, done, event, facts, make_writer, sql, start, task)
+from story import ACCOUNT, Bases, Tap, attempt, connect, done, make_writer, sql, start, task
 
 tap = Tap()
 admin, writer = start()

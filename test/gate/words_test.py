@@ -6,7 +6,7 @@ security hides them from the writer, column privileges too.  Also: the answer is
 the same for one who sees all, and for one whose path is hostile (hazards X1).
 Prints TAP.
 """
-from story import (ACCOUNT, STAGES, Bases, Tap, attempt, completing, connect, done, event, field, make_writer, move, sql, start, task)
+from story import ACCOUNT, STAGES, Bases, Tap, attempt, connect, done, event, field, make_writer, move, sql, start, task
 
 tap = Tap()
 admin, writer = start()
