@@ -256,8 +256,11 @@ is_same(contents('plain'), $lived, 'plain: as before, once that is taken away');
 sql('plain', 'SELECT FROM regcrm.setup()');
 is_same(contents('plain'), $lived, 'plain: setup() again changes no row');
 is_same(surroundings('plain'), $around, 'plain: ... and nothing around them');
+my $rejudged = sql('plain', 'SELECT rejudged_at FROM regcrm.account');
 sql('plain', 'SELECT FROM regcrm.rejudge()');
-is_same(contents('plain'), $lived, 'plain: judging it all again finds the same');
+isnt(sql('plain', 'SELECT rejudged_at FROM regcrm.account'), $rejudged, 'plain: judging it all again is noted');
+sql('plain', "UPDATE regcrm.account SET rejudged_at = '$rejudged'");
+is_same(contents('plain'), $lived, 'plain: ... and finds the same');
 
 # ---------------------------------------------------------------------------
 # detach(), DROP EXTENSION, CREATE EXTENSION, setup()
