@@ -22,6 +22,8 @@ END
 $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION regcrm; SELECT regcrm.setup()');
 my $sql = sub { return $node->safe_psql('postgres', $_[0]); };
+# What the sync shall have missed is taken away by hand, which the gate would refuse.
+my $take_away = sub { return $node->safe_psql('postgres', "SET regcrm.mode = off; $_[0]"); };
 
 # Two leads and three tasks that lists leave out: one of each is gone for good.
 my @leads = (9100020, 9100040, 9100060);
@@ -46,7 +48,7 @@ cmp_ok($sql->("SELECT count(*) FROM regcrm.deadline WHERE deal_id = $leads[0]"),
 	'the facts that waited for the lead are judged');
 
 # An event about a lead not here, in the steady loop.
-$sql->("DELETE FROM regcrm.deal WHERE id = $leads[0]");
+$take_away->("DELETE FROM regcrm.deal WHERE id = $leads[0]");
 my $last = $sql->("SELECT source_id FROM regcrm.event WHERE deal_id = $leads[0] AND source = 'event' ORDER BY at DESC LIMIT 1");
 is($sql->(qq{SELECT regcrm.note_unknown(30111222, 'events', '{"_embedded": {"events": [{"id": "x", "type": "common_note_added", "entity_type": "lead", "entity_id": $leads[0]}]}}');
 	SELECT count(*) FROM regcrm.wanted WHERE id = $leads[0]}) =~ s/.*\n//r, '1', 'an event of a lead not here makes it wanted');
@@ -66,9 +68,9 @@ my ($lost, $stale, $purged) = split /\n/, $sql->(q{
 my $open_task = $sql->('SELECT min(id) FROM regcrm.task WHERE completed_at IS NULL AND deleted_at IS NULL AND raw IS NOT NULL');
 my $lost_event = $sql->(q{SELECT source_id FROM regcrm.event WHERE source = 'event' AND kind = 'stage'
 	AND at BETWEEN (SELECT known_until - interval '2 days' FROM regcrm.account) AND (SELECT known_until - interval '1 day' FROM regcrm.account) ORDER BY at LIMIT 1});
-$sql->("DELETE FROM regcrm.deal WHERE id = $lost");
-$sql->("DELETE FROM regcrm.event WHERE source_id = '$lost_event'");
-$sql->("UPDATE regcrm.deal SET name = 'old', updated_at = updated_at - interval '1 hour', raw = raw || jsonb_build_object('name', 'old', 'updated_at', (raw ->> 'updated_at')::bigint - 3600) WHERE id = $stale");
+$take_away->("DELETE FROM regcrm.deal WHERE id = $lost");
+$take_away->("DELETE FROM regcrm.event WHERE source_id = '$lost_event'");
+$take_away->("UPDATE regcrm.deal SET name = 'old', updated_at = updated_at - interval '1 hour', raw = raw || jsonb_build_object('name', 'old', 'updated_at', (raw ->> 'updated_at')::bigint - 3600) WHERE id = $stale");
 $sim->hide('gone', lead => [$purged], task => [$open_task]);
 $sql->('CALL regcrm.sync()');
 is($sql->("SELECT count(*) FROM regcrm.deal WHERE id = $lost"), '0', 'a pass does not see it');
