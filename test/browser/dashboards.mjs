@@ -133,6 +133,7 @@ async function read(page) {
 		}
 		out.empties = [...document.querySelectorAll('[data-empty]')].map((e) => e.dataset.empty);
 		out.trouble = [...document.querySelectorAll('.trouble')].map((e) => e.innerText);
+		out.states = document.querySelectorAll('[data-state]').length;
 		out.width = document.documentElement.scrollWidth;
 		out.window = window.innerWidth;
 		out.text = document.querySelector('main').innerText;
@@ -155,7 +156,7 @@ const PAGES = {
 	'/risk/': { shot: 'risk', charts: ['risk_stages'], tables: ['at_risk', 'no_task', 'deadlines'] },
 	'/deal/': { shot: 'deal', charts: [], tables: [] },
 	'/regulation/': { shot: 'regulation', charts: [], tables: ['regulation'] },
-	'/sync/': { shot: 'sync', charts: [], tables: ['gaps'] }
+	'/sync/': { shot: 'sync', charts: [], tables: ['gaps', 'parts'] }
 };
 
 /** What holds for every page, whatever it shows. */
@@ -356,11 +357,13 @@ const checks = {
 		same(Object.fromEntries(seen.tables.regulation.map((x) => [`${x.rule} ${x.clause}`, 1])), Object.fromEntries((await rows(`SELECT rule, clause FROM regcrm.regulation_text WHERE regulation = 'idrive'`)).map((x) => [`${x.rule} ${x.clause}`, 1])), 'regulation, view: each with its clause');
 	},
 	'/sync/': async (seen) => {
-		const s = await one(`SELECT to_char(known_until AT TIME ZONE 'Europe/Moscow', 'YYYY-MM-DD HH24:MI:SS') AS known, rows_read, requests, quarantined FROM regcrm.sync_status WHERE account_id = :account`);
+		const s = await one(`SELECT to_char(known_until AT TIME ZONE 'Europe/Moscow', 'YYYY-MM-DD HH24:MI:SS') AS known, rows_read, requests, quarantined FROM regcrm.sync_accounts WHERE account_id = :account`);
 		is(seen.figures.known_until, s.known, 'sync, view: known until');
 		is(seen.shown.known_until, `${s.known.slice(8, 10)}.${s.known.slice(5, 7)}.${s.known.slice(0, 4)} ${s.known.slice(11, 16)}`, 'sync: written in the account\'s zone, wherever the reader is');
 		ok(truth.now - truth.as_of < 60, 'sync, truth: known up to the simulated now', `${truth.now - truth.as_of} s behind`);
 		for (const figure of ['rows_read', 'requests', 'quarantined']) is(seen.figures[figure], s[figure], `sync, view: ${figure}`);
+		is(seen.states, 1, 'sync: the account\'s state is told once');
+		same(Object.fromEntries(seen.tables.parts.map((r) => [r.entity, r.rows_read])), await record(`SELECT entity AS key, rows_read AS value FROM regcrm.sync_status WHERE account_id = :account`), 'sync, view: what was read of each kind');
 		is(seen.tables.gaps.length, (await one(`SELECT count(*) AS n FROM regcrm.mapping_gaps WHERE account_id = :account`)).n, 'sync, view: gaps');
 	}
 };

@@ -1,22 +1,13 @@
+-- A kind of thing that is read from amoCRM: how far, how much, what failed.
 select
-	s.account_name,
-	s.base_url,
-	s.is_synced,
-	s.state,
-	s.state_reason,
-	s.paused,
-	to_char(s.known_from at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as known_from,
-	to_char(s.known_until at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as known_until,
-	extract(epoch from s.lag) as lag_seconds,
-	to_char(s.last_read_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as last_read_at,
+	s.entity,
+	case when isfinite(s.read_until) then to_char(s.read_until at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') end as read_until,
 	s.rows_read,
 	s.requests,
-	s.last_error,
-	to_char(s.last_error_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as last_error_at,
-	to_char(s.next_try_at at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') as next_try_at,
 	s.quarantined,
-	s.sync_runs,
-	s.clock_runs
+	s.load_progress * 100 as load_percent,
+	s.last_error
 from regcrm.sync_status s
 join regcrm.account_now a on a.account_id = s.account_id
-where s.account_id = ${account}
+where s.account_id = ${account} and s.entity is not null
+order by s.entity
