@@ -14,7 +14,7 @@ import itertools
 import re
 from collections import namedtuple
 
-from oracle_time import SECOND, length_of, moment_of
+from oracle_time import length_of, moment_of
 
 Event = namedtuple("Event", "id at kind by_bot actor from_stage to_stage answered duration "
                    "scenario field value before source_id")

@@ -2,7 +2,7 @@
 import collections
 
 from oracle import Account, Deal, Event, MOMENTS, Rule, Task
-from oracle_time import Calendar, instant
+from oracle_time import Calendar
 
 FIELDS = (*MOMENTS, "reason", "pause_reason", "skip_task_check")
 
@@ -92,7 +92,3 @@ def read_deals(cur, account, ids=None):
         fields = {f: v for f, v in zip(FIELDS, held) if v is not None}
         deals.append(Deal(number, judged, created, deleted, stage, fields, events[number], tasks[number]))
     return deals
-
-
-def oracle_moment(when):
-    return instant(when)

@@ -30,12 +30,13 @@ import oracle
 import oracle_facts
 import oracle_random
 import oracle_shrink
+import oracle_time
 
 DEALS = 40                      # a batch
-FINDINGS = oracle_facts.us
+us = oracle_facts.us
 JUDGED = f"""
-    select d.id, f.rule, f.task_id, f.stage::text, {FINDINGS('f.arose_at')}, {FINDINGS('f.warn_at')},
-           {FINDINGS('f.due_at')}, {FINDINGS('f.met_at')}, {FINDINGS('f.breached_at')}, {FINDINGS('f.resolved_at')},
+    select d.id, f.rule, f.task_id, f.stage::text, {us('f.arose_at')}, {us('f.warn_at')},
+           {us('f.due_at')}, {us('f.met_at')}, {us('f.breached_at')}, {us('f.resolved_at')},
            f.resolution, f.state
     from unnest(%s, %s) d(id, as_of) cross join lateral regcrm.judge(%s, d.id, d.as_of) f"""
 
@@ -57,13 +58,13 @@ def judged(cur, account, as_of):
     return found
 
 
-def differing(cur, account, as_of, cache=None):
+def differing(cur, account, as_of):
     """{deal: (findings of C alone, of the oracle alone)} where the two differ, and how many there are."""
     known = oracle_facts.read_account(cur, account)
     theirs = judged(cur, account, as_of)
     differ, n = {}, collections.Counter()
     for deal in oracle_facts.read_deals(cur, account, as_of):
-        ours = oracle.Judge(known, deal, oracle_facts.oracle_moment(as_of[deal.id])).judge()
+        ours = oracle.Judge(known, deal, oracle_time.instant(as_of[deal.id])).judge()
         for finding in ours:
             n[finding.state] += 1
         a, b = collections.Counter(theirs.get(deal.id, ())), collections.Counter(ours)
@@ -133,7 +134,7 @@ def run_batch(connection, cur, seed, show):
 
 
 def work(job):
-    seeds, show, deadline = job
+    seeds, show = job
     connection, cur = connect()
     states, totals, reports, failing = collections.Counter(), collections.Counter(), [], []
     for seed in seeds:
@@ -161,7 +162,7 @@ def main():
         first = options.seed * 1000 % 10 ** 12
         seeds = list(range(first, first + (options.deals + DEALS - 1) // DEALS))
     print(f"# seed {options.seed}, {len(seeds)} batches of {DEALS} deals")
-    jobs = [(seeds[i::options.jobs], options.show, None) for i in range(options.jobs)]
+    jobs = [(seeds[i::options.jobs], options.show) for i in range(options.jobs)]
     if options.jobs == 1 or len(seeds) == 1:
         results = [work(jobs[0])]
     else:
