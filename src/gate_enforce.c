@@ -266,6 +266,31 @@ is_changed(TupleTableSlot *before, TupleTableSlot *now, int column)
 	return was_null != isnull || (!isnull && was != is);
 }
 
+/* What changes now can't follow what another transaction has written since it began. */
+static void
+refuse_later(int64 deal_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("another transaction has written a later fact of deal " INT64_FORMAT, deal_id),
+			 errdetail("This transaction began before it, and what it changes would have happened earlier."),
+			 errhint("Begin the transaction again.")));
+}
+
+/* A task done now() that another transaction has added since then. */
+static void
+check_no_newer(TupleTableSlot *now, const FactNumbers *numbers)
+{
+	TimestampTz began = GetCurrentTransactionStartTimestamp();
+	bool		isnull;
+	Datum		done = slot_getattr(now, numbers->completed_at, &isnull);
+
+	if (isnull || DatumGetTimestampTz(done) != began ||
+		DatumGetTimestampTz(slot_getattr(now, numbers->created_at, &isnull)) <= began)
+		return;
+	refuse_later(gate_number(now, numbers->deal_id, &isnull));
+}
+
 static void
 enforce_task(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *now,
 			 const FactNumbers *numbers)
@@ -287,6 +312,8 @@ enforce_task(FactStatement *statement, TupleTableSlot *before, TupleTableSlot *n
 	check_past(statement, now, numbers->completed_at, "completed_at");
 	check_past(statement, now, numbers->deleted_at, "deleted_at");
 	check_not_before(statement, now, numbers, numbers->due_at, "due_at");
+	if (before != NULL && is_changed(before, now, numbers->completed_at))
+		check_no_newer(now, numbers);
 	check_not_before(statement, now, numbers, numbers->completed_at, "completed_at");
 }
 
@@ -441,12 +468,7 @@ check_no_later(FactStatement *statement)
 
 			if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull))))
 				continue;
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("another transaction has written a later fact of deal " INT64_FORMAT,
-							DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull))),
-					 errdetail("This transaction began before it, and what it changes would have happened earlier."),
-					 errhint("Begin the transaction again.")));
+			refuse_later(DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull)));
 		}
 		SPI_freetuptable(SPI_tuptable);
 		pfree(DatumGetPointer(args[1]));
