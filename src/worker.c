@@ -159,6 +159,9 @@ typedef struct WorkerTable
 
 static WorkerTable *worker_table = NULL;
 
+/* Of a session: the database whose workers start when it commits; "" = none. */
+static char started_database[NAMEDATALEN];
+
 /* Of the sync worker: the processes that make a pass for it. */
 typedef struct PassProcess
 {
@@ -191,6 +194,7 @@ static bool lock_kind(WorkerKind kind);
 static void leave_slot(int code, Datum arg);
 static void worker_sleep(long milliseconds);
 static bool is_switched_off(void);
+static void start_at_commit(XactEvent event, void *arg);
 
 void
 worker_init(void)
@@ -204,6 +208,7 @@ worker_init(void)
 	shmem_request_hook = request_shmem;
 	next_shmem_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = startup_shmem;
+	RegisterXactCallback(start_at_commit, NULL);
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -927,6 +932,38 @@ worker_nudge(const int *pids, int n)
 }
 
 /*
+ * The launcher may start workers again once the switch is turned for everybody
+ * to see: a worker that came before would find it off, and end for good.
+ */
+static void
+start_at_commit(XactEvent event, void *arg)
+{
+	pid_t		launcher;
+	PGPROC	   *proc;
+
+	(void) arg;
+	if (started_database[0] == '\0' ||
+		(event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
+		return;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		SpinLockAcquire(&worker_table->mutex);
+		for (int i = 0; i < lengthof(worker_table->slots); i++)
+			if (strcmp(worker_table->slots[i].database, started_database) == 0)
+			{
+				worker_table->slots[i].stopped = false;
+				worker_table->slots[i].not_before = 0;
+			}
+		launcher = worker_table->launcher;
+		SpinLockRelease(&worker_table->mutex);
+		proc = launcher != 0 ? BackendPidGetProc(launcher) : NULL;
+		if (proc != NULL)
+			SetLatch(&proc->procLatch);
+	}
+	started_database[0] = '\0';
+}
+
+/*
  * Turns the switch that stop_workers() leaves behind.
  */
 static void
@@ -944,16 +981,16 @@ set_switch(bool stopped)
 	(void) work_execute_secret("SELECT pg_catalog.current_database()::pg_catalog.text AS name", 0, NULL, NULL, NULL);
 	database = work_text(0, "name");
 
-	if (worker_table != NULL)
+	if (worker_table != NULL && !stopped)
+		strlcpy(started_database, database, NAMEDATALEN);
+	else if (worker_table != NULL)
 	{
 		SpinLockAcquire(&worker_table->mutex);
 		for (int i = 0; i < lengthof(worker_table->slots); i++)
 			if (strcmp(worker_table->slots[i].database, database) == 0)
-			{
-				worker_table->slots[i].stopped = stopped;
-				worker_table->slots[i].not_before = 0;
-			}
+				worker_table->slots[i].stopped = true;
 		SpinLockRelease(&worker_table->mutex);
+		started_database[0] = '\0';
 	}
 	SPI_finish();
 }
@@ -1003,20 +1040,11 @@ regcrm_start_workers(PG_FUNCTION_ARGS)
 	refuse_in_recovery();
 	set_switch(false);
 
-	/* The launcher does it, within a moment. */
+	/* The launcher does it, within a moment of our commit. */
 	if (is_launched())
 	{
-		pid_t		launcher;
-		PGPROC	   *proc;
-
 		for (int kind = 0; kind < WORKER_KINDS; kind++)
 			started += !worker_is_running(kind_names[kind]);
-		SpinLockAcquire(&worker_table->mutex);
-		launcher = worker_table->launcher;
-		SpinLockRelease(&worker_table->mutex);
-		proc = launcher != 0 ? BackendPidGetProc(launcher) : NULL;
-		if (proc != NULL)
-			SetLatch(&proc->procLatch);
 		PG_RETURN_INT32(started);
 	}
 
