@@ -81,6 +81,12 @@ ok($standby->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_acti
 $standby->safe_psql('postgres', deal(5, 1));
 ok($standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM regcrm.violation WHERE deal_id = 5 AND rule = 'NEW-1'}), '... and flags');
 
+# ---- start_workers() in a transaction that takes its time: they come once it has committed
+
+is($standby->safe_psql('postgres', 'SELECT regcrm.stop_workers()'), '2', 'stopped');
+$standby->safe_psql('postgres', 'BEGIN; SELECT regcrm.start_workers(); SELECT pg_sleep(4); COMMIT');
+ok($standby->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'regcrm clock'}), 'started, it comes, however long the transaction took');
+
 unlike(slurp_file($standby->logfile), qr/terminating any other active server processes|PANIC/, 'nothing of that was a crash');
 $standby->stop;
 done_testing();
