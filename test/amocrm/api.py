@@ -29,8 +29,8 @@ HTML_PAGE = "<!doctype html><html><head><title>amoCRM</title></head><body>Акк
 
 #: the second row: what a fault does before or to an answer that is otherwise made as always
 FAULTS = ("429", "402", "403", "403json", "500", "504", "html", "204", "empty", "garbage",
-          "cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew")
-AFTERWARDS = ("cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew")
+          "cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew", "rename")
+AFTERWARDS = ("cut", "reset", "delay", "break", "drip", "expire", "revoke", "touch", "skew", "rename")
 
 
 SINGULAR = {plural: singular for singular, plural in render.PLURAL.items()}
@@ -260,6 +260,8 @@ class Api:
             self.tokens.access.clear()
         elif kind == "skew":
             request["skew"] = int(fault["seconds"])
+        elif kind == "rename":
+            self.home = f"localhost:{request.url.port}"
         if kind and kind not in AFTERWARDS:
             answer = {"429": lambda: html(429, HTML_429), "403": lambda: html(403, HTML_403), "500": lambda: html(500, ""),
                       "402": lambda: problem(402, "Payment Required", "Аккаунт не оплачен"),

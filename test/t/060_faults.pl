@@ -192,6 +192,20 @@ for my $path ($deep ? @paths : '/tasks?')
 	step("an access token that ends in mid-pass, at $path", { kind => 'expire', path => $path });
 }
 step('and its refresh answered by 500', { kind => 'expire', path => '/leads' }, { kind => '500', path => 'access_token' });
+
+# The account gets another subdomain in mid-pass: the hurt one finds it by
+# itself, the clean one is told.
+live();
+$sim->faults({ kind => 'rename', path => '/tasks' });
+sync_hurt();
+$sim->no_faults;
+is($node->safe_psql('hurt', 'SELECT base_url FROM regcrm.account'), "http://localhost:$sim->{port}", 'an account renamed in mid-pass is found');
+$node->safe_psql('clean', "UPDATE regcrm.account SET (base_url, subdomain) = ('http://localhost:$sim->{port}', 'renamed')");
+step('the account is renamed in mid-pass');
+$sim->ask('POST', 'rename?host=');
+usleep(1_000_000);		# to amoCRM both names are one account, to our pacer two
+$node->safe_psql($_, "UPDATE regcrm.account SET (base_url, subdomain) = ('$url', 'avtoshkola')") for qw(clean hurt);
+
 my $refused = $sim->stats->{tokens}{refused};
 is($refused, 0, 'no refresh token was used twice');
 

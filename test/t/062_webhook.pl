@@ -4,6 +4,7 @@
 
 use strict;
 use warnings;
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Sim;
@@ -94,7 +95,65 @@ query('SELECT regcrm.start_workers()');
 $node->poll_query_until('crm', "SELECT status_id = 61000014 FROM regcrm.deal WHERE id = $id");
 pass('and looked after when there is one');
 
+# ---- the front of docs/webhooks.md, before the database and while it is away
+
+$node->safe_psql('crm', q{
+	CREATE SCHEMA hook;
+	CREATE FUNCTION hook.take(body text) RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+		AS 'SELECT FROM regcrm.ingest_webhook(30111222, body)';
+	REVOKE EXECUTE ON FUNCTION hook.take(text) FROM PUBLIC;
+	CREATE ROLE regcrm_hook LOGIN;
+	GRANT USAGE ON SCHEMA hook TO regcrm_hook;
+	GRANT EXECUTE ON FUNCTION hook.take(text) TO regcrm_hook});
+my $front_port = "$PostgreSQL::Test::Utils::tmp_check/front.port";
+unlink $front_port;
+my $front = fork() // die "fork: $!";
+if ($front == 0)
+{
+	$ENV{HOOK_SECRET} = 's3cret';
+	$ENV{HOOK_DSN} = $node->connstr('crm') . ' user=regcrm_hook';
+	open STDERR, '>', "$PostgreSQL::Test::Utils::tmp_check/front.log";
+	exec '/usr/bin/python3', '-c', <<'END', "$FindBin::RealBin/../../docs/webhook", $front_port;
+import sys
+from wsgiref.simple_server import make_server
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+from hook import application
+server = make_server("127.0.0.1", 0, application)
+with open(sys.argv[2], "w") as file:
+    file.write(f"{server.server_port}\n")
+server.serve_forever()
+END
+	die "exec: $!";
+}
+END { local $?; kill 'TERM', $front if $front; }
+for (1 .. 100) { last if -s $front_port; usleep(100_000); }
+my $address = 'http://127.0.0.1:' . (slurp_file($front_port) + 0) . '/amocrm';
+sub post
+{
+	my ($secret, $body) = @_;
+	return $sim->{http}->request('POST', "$address/$secret",
+		{ content => $body, headers => { 'content-type' => 'application/x-www-form-urlencoded' } })->{status};
+}
+my $bodies = query('SELECT bodies FROM regcrm.webhook');
+is(post('s3cret', "leads[update][0][id]=$id&account[id]=30111222"), 200, 'the front takes a body');
+is(post('s3cret', "leads[update][0][id]=$id&leads[update][0][name]=\xd0\x9e\xff\x00"), 200, 'raw bytes too');
+is(query('SELECT bodies FROM regcrm.webhook'), $bodies + 2, 'and hands both to the database');
+is(query(q{SELECT count(*) FROM regcrm.quarantine WHERE error LIKE '%2 bytes that are no text'}), '1', 'byte for byte');
+is(post('wrong', 'leads[update][0][id]=1'), 404, 'a wrong secret');
+is($sim->{http}->get("$address/s3cret")->{status}, 405, 'no body');
+# refused before it is read, so that the sender may not hear why
+isnt(post('s3cret', 'a' x 1_048_577), 200, 'a body that is too large');
+is(query('SELECT bodies FROM regcrm.webhook'), $bodies + 2, 'none of which gets further');
+$node->restart;
+is(post('s3cret', "leads[update][0][id]=$id"), 200, 'the server was restarted: the front connects again');
+$node->stop;
+is(post('s3cret', "leads[update][0][id]=$id"), 503, 'the server is away: amoCRM is asked to come again');
+$node->start;
+
 # ---- a transaction that is rolled back asks for nothing
+
+$node->poll_query_until('crm', 'SELECT regcrm.webhook_due(30111222) IS NULL');
 
 query("BEGIN; SELECT regcrm.ingest_webhook(30111222, 'leads[add][0][id]=5'); ROLLBACK");
 is(query('SELECT regcrm.webhook_due(30111222) IS NULL'), 't', 'one that was rolled back asks for nothing');
