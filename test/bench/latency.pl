@@ -24,7 +24,7 @@ $node->start;
 $node->safe_psql('postgres', "CREATE EXTENSION regcrm; SELECT regcrm.setup(); CALL regcrm.connect('" . $sim->url . "', token => 'token')");
 $node->append_conf('postgresql.conf', "regcrm.databases = 'postgres'\n");
 $node->reload;
-$node->poll_query_until('postgres', 'SELECT isfinite(known_until) FROM regcrm.account') or die 'no first pass';
+$node->poll_query_until('postgres', 'SELECT isfinite(known_until) AND loaded_at IS NOT NULL FROM regcrm.account') or die 'no first pass';
 my $start = $node->safe_psql('postgres', 'SELECT known_until FROM regcrm.account');
 $sim->run;
 
