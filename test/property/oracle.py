@@ -472,8 +472,7 @@ class Judge:
             if moment is None or moment <= at or moment > self.end:
                 continue
             until = rows[i + 1][0] if i + 1 < len(rows) else NEVER
-            if moment_of(self.value(name, moment), self.account.zone) == moment and \
-                    (moment < until or True):
+            if until >= moment and moment_of(self.value(name, moment), self.account.zone) == moment:
                 found[moment] = Occurrence(moment, self.visits_of(moment), ("moment", name), None, False)
         return list(found.values())
 
@@ -504,7 +503,7 @@ class Judge:
                           for t in self.tasks)
             return is_open == (name == "task")
         if token == "stage":
-            if form == "enter" and at > moved_at and not self.leaving or form == "leave" and self.tolerant:
+            if form == "enter" and (at > moved_at or self.afterwards) and not self.leaving or form == "leave" and self.tolerant:
                 visit = self.visit_begun(at)
             return self.visits[visit].stage is not None
         if name == "field" and not (times > 1):
