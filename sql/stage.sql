@@ -56,6 +56,9 @@ ROLLBACK;
 
 -- Casts: to text implicit, from text and varchar on assignment
 CREATE TABLE stages (id int, stage regcrm.stage);
+-- made before any row is changed: others' old transactions would keep a later one from use
+CREATE INDEX stages_btree ON stages (stage);
+CREATE INDEX stages_hash ON stages USING hash (stage);
 INSERT INTO stages SELECT 1, 'Принимает решение'::text;
 INSERT INTO stages SELECT 2, 'won'::varchar;
 PREPARE by_varchar(int, varchar) AS INSERT INTO stages VALUES ($1, $2);
@@ -73,8 +76,6 @@ FROM (SELECT stage AS s FROM regcrm.stage_def) x;
 SET search_path = regcrm, public;
 SELECT 'new'::stage = 'new'::stage AS eq, 'new'::stage <> 'new'::stage AS ne, 'new'::stage < 'won'::stage AS lt,
 	   'new'::stage <= 'new'::stage AS le, 'new'::stage > 'won'::stage AS gt, 'won'::stage >= 'new'::stage AS ge;
-CREATE INDEX stages_btree ON stages (stage);
-CREATE INDEX stages_hash ON stages USING hash (stage);
 SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 EXPLAIN (COSTS OFF) SELECT id FROM stages WHERE stage > 'lost' ORDER BY stage;
