@@ -57,6 +57,7 @@
 typedef struct Pace
 {
 	uint64		key;			/* of the origin; 0 = free */
+	uint64		moved_to;		/* another address that the account has now; 0 = none */
 	int64		used_at;
 	int64		slow_until;		/* after a 429 */
 	int			next;			/* where in ends the next request goes */
@@ -156,7 +157,7 @@ pace_of(PaceTable *table, uint64 key)
 	{
 		Pace	   *pace = &table->paces[i];
 
-		if (pace->key == key)
+		if (pace->key == key || pace->moved_to == key)
 			return pace;
 		if (pace->used_at < oldest->used_at)
 			oldest = pace;
@@ -256,6 +257,20 @@ amo_open_beside(MemoryContext context, const char *origin, const AmoClient *othe
 	AmoClient  *client = amo_open(context, origin);
 
 	client->key = other->key;
+	return client;
+}
+
+AmoClient *
+amo_move(MemoryContext context, const char *origin, const AmoClient *old)
+{
+	AmoClient  *client = amo_open(context, origin);
+	PaceTable  *table = pace_table();
+
+	SpinLockAcquire(&table->mutex);
+	if (client->key != old->key)
+		pace_of(table, old->key)->moved_to = client->key;
+	SpinLockRelease(&table->mutex);
+	client->key = old->key;
 	return client;
 }
 

@@ -78,6 +78,9 @@ extern AmoClient *amo_open(MemoryContext context, const char *origin);
 /* The same for another address of the same account: they share one pace. */
 extern AmoClient *amo_open_beside(MemoryContext context, const char *origin, const AmoClient *other);
 
+/* The same where the account has moved there: whoever asks there from now on keeps that pace. */
+extern AmoClient *amo_move(MemoryContext context, const char *origin, const AmoClient *old);
+
 /*
  * Without shared memory other processes' requests are not seen: says when the
  * last one was, as far as known, so that the pace is kept over the change.

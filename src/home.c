@@ -190,6 +190,6 @@ home_find(Pass *pass)
 			(errmsg("account " INT64_FORMAT " has moved from \"%s\" to \"%s\"",
 					pass->account_id, origin, place)));
 	pass->other_requests += amo_requests(pass->api);
-	pass->api = amo_open_beside(pass->context, place, pass->api);
+	pass->api = amo_move(pass->context, place, pass->api);
 	return true;
 }

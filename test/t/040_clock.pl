@@ -141,7 +141,7 @@ is(@one + $summed, 800, 'the rest is counted');
 # ---- nothing of what is judged again, or loaded
 
 heard();
-sql(q{DELETE FROM regcrm.violation; DELETE FROM regcrm.deadline;
+sql(q{SET regcrm.mode = off; DELETE FROM regcrm.violation; DELETE FROM regcrm.deadline;
 	SELECT FROM regcrm.rejudge()});
 sql("SET regcrm.mode = 'off'; INSERT INTO regcrm.deal (account_id, id, stage, created_at) SELECT 1, 5000 + n, 'new', now() - interval '1 day' FROM generate_series(1, 50) n; SELECT FROM regcrm.rejudge()");
 sql("UPDATE regcrm.account SET regulation = regulation");
