@@ -40,6 +40,28 @@ check_stored(const uint8_t *data, size_t size)
 		MUST(label_pack(text, (size_t) len) == code);
 }
 
+/* By RFC 3629; label.c reads characters for itself. */
+static bool
+is_utf8(const uint8_t *s, size_t len)
+{
+	for (size_t i = 0; i < len;)
+	{
+		size_t		width = s[i] < 0x80 ? 1 : s[i] >= 0xC2 && s[i] < 0xE0 ? 2 :
+			(s[i] & 0xF0) == 0xE0 ? 3 : s[i] >= 0xF0 && s[i] < 0xF5 ? 4 : 0;
+
+		if (width == 0 || i + width > len)
+			return false;
+		for (size_t k = 1; k < width; k++)
+			if ((s[i + k] & 0xC0) != 0x80)
+				return false;
+		if ((s[i] == 0xE0 && s[i + 1] < 0xA0) || (s[i] == 0xED && s[i + 1] > 0x9F) ||
+			(s[i] == 0xF0 && s[i + 1] < 0x90) || (s[i] == 0xF4 && s[i + 1] > 0x8F))
+			return false;
+		i += width;
+	}
+	return true;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -71,8 +93,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(n == 0 || (folded[0] != ' ' && folded[n - 1] != ' '));
 	again = label_fold(a, na, a);
 	MUST(again == n && memcmp(a, folded, n) == 0);
+
+	/*
+	 * Folded again it stays the same; not where it is no UTF-8, which the server
+	 * lets nowhere: what is left out may join bytes to a character.
+	 */
 	again = label_fold(a, n, a);
-	MUST(again == n && memcmp(a, folded, n) == 0);
+	MUST(!is_utf8(data, na) || (again == n && memcmp(a, folded, n) == 0));
 	fuzz_free();
 	return 0;
 }
