@@ -165,10 +165,16 @@ def main():
         seeds = list(range(first, first + (options.deals + DEALS - 1) // DEALS))
     print(f"# seed {options.seed}, {len(seeds)} batches of {DEALS} deals")
     jobs = [(seeds[i::options.jobs], options.show) for i in range(options.jobs)]
-    if options.jobs == 1 or len(seeds) == 1:
-        results = [work(jobs[0])]
+    pool = None
+    if options.jobs > 1 and len(seeds) > 1:
+        try:
+            pool = multiprocessing.Pool(options.jobs)
+        except OSError as e:        # no shared memory for us, as in some containers
+            print(f"# one process alone: {e}")
+    if pool is None:
+        results = [work(job) for job in jobs if job[0]]
     else:
-        with multiprocessing.Pool(options.jobs) as pool:
+        with pool:
             results = pool.map(work, jobs)
     states, totals = collections.Counter(), collections.Counter()
     reports, failing = [], []
