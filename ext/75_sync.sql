@@ -151,6 +151,10 @@ DECLARE
 	deleted bigint := 0;
 BEGIN
 	PERFORM regcrm.need_tables();
+	IF keep IS NULL OR keep < interval '0' THEN
+		RAISE EXCEPTION 'retention needs a period of zero or longer'
+			USING ERRCODE = '22023', HINT = 'Give how long to keep, as in regcrm.retention(''90 days'').';
+	END IF;
 	DELETE FROM regcrm.quarantine q WHERE q.resolved_at < clock_timestamp() - keep;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	deleted := deleted + n;
@@ -165,7 +169,7 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.retention(interval) FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.retention(interval) IS
-	'Deletes what served its purpose: quarantine that was taken after all, reports of reconcile(), notes of what amoCRM has not. Facts, duties and violations are never deleted. Argument: how long they are kept. Returns how many rows went.';
+	'Deletes what served its purpose: quarantine that was taken after all, reports of reconcile(), notes of what amoCRM has not. Facts, duties and violations are never deleted. Argument: how long they are kept. Returns how many rows went. Error 22023 for a period that is null or negative.';
 
 CREATE FUNCTION regcrm.jobs(OUT name text, OUT schedule text, OUT command text) RETURNS SETOF record
 	LANGUAGE sql STABLE PARALLEL SAFE
