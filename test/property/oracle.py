@@ -546,9 +546,10 @@ class Judge:
         if form in ("enter", "flow"):
             ended = max(0, visit - 1)
             if self.leaving:            # a task added then belongs to the visit that begins
-                so_far = [o for o in so_far if o.at < at or visit in o.visits]
+                so_far = [o for o in so_far if o.at < at or visit in o.visits or ended in o.visits]
+            # one that ends within its second is left by what the next move gives
             return [o for o in so_far if ended in o.visits or o.at > moved_at
-                    or o.at == moved_at and o.task and visit in o.visits]
+                    or visit in o.visits and (o.task or self.leaving and o.step > 2 * visit + 1)]
         if form == "leave":
             return [o for o in so_far if visit in o.visits or o.at > moved_at
                     or self.tolerant and o.at == moved_at and max(o.visits, default=0) > visit]

@@ -116,10 +116,59 @@ def store(cur, batch):
     return taken, refused
 
 
+def make_batch(seed):
+    """A batch whose facts arrive in any order."""
+    batch = oracle_random.Batch(random.Random(seed), 1000 + seed % 1000000, DEALS)
+    for table in ("event", "task"):
+        random.Random(seed).shuffle(batch.rows.get(table, []))
+    return batch
+
+
+def hard(batch):
+    """How many deals of a batch have what makes judging hard."""
+    rows = batch.rows
+    facts = collections.defaultdict(list)
+    entered = collections.defaultdict(list)
+    for row in rows.get("event", ()):
+        facts[row["deal_id"]].append(row["at"])
+    for row in rows.get("task", ()):
+        facts[row["deal_id"]].append(row["created_at"])
+    for row in sorted(rows.get("event", ()), key=lambda row: row["at"]):
+        if row["kind"] == "stage" and row["to_stage"] not in entered[row["deal_id"]][-1:]:
+            entered[row["deal_id"]].append(row["to_stage"])
+    return collections.Counter({
+        "ties": sum(len(set(times)) < len(times) for times in facts.values()),
+        "late facts": sum(times != sorted(times) for times in facts.values()),
+        "missing feeds": DEALS * bool(rows.get("feed")),
+        "calendars": DEALS * (rows["account"][0]["calendar"] is not None),
+        "re-entries": sum(len(set(stages)) < len(stages) for stages in entered.values()),
+        "rules that begin or end": DEALS * any(row["valid"] != "(,)" for row in rows.get("rule", ())),
+    })
+
+
+def shrinks(connection, cur):
+    """Whether a deal is made small: the judge is slandered, of every duty kept it is said that it was not."""
+    def slander(cur, account, as_of):
+        met = {deal: [f for f in found if f.state == "met" and f.due_at is not None]
+               for deal, found in judged(cur, account, as_of).items()}
+        return {deal: (found, []) for deal, found in met.items() if found}, None
+
+    try:
+        batch = make_batch(1)
+        store(cur, batch)
+        deal, sides = max(slander(cur, batch.account, batch.as_of)[0].items(), key=lambda item: len(item[1][0]))
+        facts = sum(row["deal_id"] == deal for table in ("event", "task") for row in batch.rows.get(table, ()))
+        script = oracle_shrink.shrunk(cur, batch.account, deal, batch.as_of[deal], sides, slander)
+    finally:
+        connection.rollback()
+    left = sum(line.startswith(("insert into regcrm.event", "insert into regcrm.task")) for line in script.splitlines())
+    print(f"# a deal of {facts} facts is shrunk to {left}, its script to {len(script.splitlines())} lines")
+    return facts > 5 and left <= 3 and script.count("insert into regcrm.rule ") == 1 and ", state met" in script
+
+
 def run_batch(connection, cur, seed, show):
     """Judges one batch twice. Returns what there was of it, and the report of each differing deal."""
-    r = random.Random(seed)
-    batch = oracle_random.Batch(r, 1000 + seed % 1000000, DEALS)
+    batch = make_batch(seed)
     reports = []
     try:
         taken, refused = store(cur, batch)
@@ -130,22 +179,23 @@ def run_batch(connection, cur, seed, show):
     finally:
         connection.rollback()
     facts = len(batch.rows.get("event", ())) + len(batch.rows.get("task", ()))
-    return states, facts, taken, refused, len(differ), reports
+    return states, hard(batch), facts, taken, refused, len(differ), reports
 
 
 def work(job):
     seeds, show = job
     connection, cur = connect()
-    states, totals, reports, failing = collections.Counter(), collections.Counter(), [], []
+    states, hards, totals, reports, failing = *(collections.Counter() for _ in range(3)), [], []
     for seed in seeds:
-        more, facts, taken, refused, differ, found = run_batch(connection, cur, seed, max(0, show - len(reports)))
+        more, harder, facts, taken, refused, differ, found = run_batch(connection, cur, seed, max(0, show - len(reports)))
         states += more
+        hards += harder
         totals.update(facts=facts, taken=taken, refused=refused, differ=differ, batches=1)
         reports += found
         if differ:
             failing.append(seed)
     connection.close()
-    return states, totals, reports, failing
+    return states, hards, totals, reports, failing
 
 
 def main():
@@ -176,22 +226,27 @@ def main():
     else:
         with pool:
             results = pool.map(work, jobs)
-    states, totals = collections.Counter(), collections.Counter()
+    states, hards, totals = (collections.Counter() for _ in range(3))
     reports, failing = [], []
-    for a, b, c, d in results:
+    for a, h, b, c, d in results:
         states += a
+        hards += h
         totals += b
         reports += c
         failing += d
     deals = len(seeds) * DEALS
     print(f"# {deals} deals, {totals['facts']} facts, {totals['taken']} random rules ({totals['refused']} refused), "
           f"{sum(states.values())} findings: {dict(states)}")
+    print("# deals with " + ", ".join(f"{what} {n}" for what, n in hards.items()))
     tests = [
         (totals["differ"] == 0, f"both judges say the same of {deals} random deals"),
         (options.batch is not None or all(states[s] > deals / 100 for s in
                                           ("met", "late", "missed", "cancelled", "pending", "warned")),
          "findings of every state were among them"),
+        (options.batch is not None or all(n > deals / 20 for n in hards.values()) and len(hards) == 6,
+         "ties, late facts, missing feeds, calendars, re-entries and rules that begin or end were among them"),
         (options.batch is not None or totals["taken"] > totals["refused"], "most random rules were taken"),
+        (shrinks(*connect()), "a differing deal is shrunk to a small script"),
     ]
     for i, (passed, name) in enumerate(tests, 1):
         print(f"{'ok' if passed else 'not ok'} {i} - {name}")

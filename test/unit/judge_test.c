@@ -307,6 +307,39 @@ test_within(void)
 	ok(of_rule(reg, "W", 1) == NULL, "entering the next stage is no entering of this one");
 }
 
+/*
+ * DESIGN section 5: where the missing thing comes in the second of leaving,
+ * met wins; also where that second is the one of entering.
+ */
+static void
+test_passing(void)
+{
+	RulesError	error;
+	Regulation *reg;
+	const Finding *f;
+
+	begin_rules();
+	rule("E", B, "enter", NULL, -1, "bot_act")->scope = "visit";
+	rule("N", B, "enter", NULL, -1, "!leave")->scope = "visit";
+	reg = compile(&error);
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, A, B);
+	move(H, A, C);
+	facts[2].flags = FACT_BY_BOT;
+	judge(reg, 2 * H);
+	f = of_rule(reg, "E", 0);
+	ok(f && f->state == STATE_LATE && f->met_at == H && f->resolution == RESOLUTION_MET,
+	   "what the move out gives cures in the second of entering, too");
+	f = of_rule(reg, "N", 0);
+	ok(f && f->state == STATE_MISSED && f->breached_at == H && f->resolution == RESOLUTION_LEFT,
+	   "the move in still ended a visit when the next one leaves");
+	facts[2].flags = 0;
+	judge(reg, 2 * H);
+	f = of_rule(reg, "E", 0);
+	ok(f && f->state == STATE_MISSED && f->resolution == RESOLUTION_LEFT, "a person's move out cures nothing");
+}
+
 static void
 test_moves(void)
 {
@@ -728,6 +761,7 @@ main(void)
 {
 	test_errors();
 	test_within();
+	test_passing();
 	test_moves();
 	test_always();
 	test_by();
