@@ -6,8 +6,8 @@
  * calendar_build() lays a calendar out once: every working span of every day
  * as two absolute instants, with the working time before it.  All zone
  * questions are settled there, so that afterwards "how much working time lies
- * before this instant" is one binary search, and adding or measuring working
- * time is two of them, over a day as over decades.
+ * before this instant" is one look-up, and adding or measuring working time is
+ * two of them, over a day as over decades.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,11 +25,26 @@ typedef struct Span
 	int64_t		before;			/* working time before this span */
 } Span;
 
+/*
+ * Where to look for a value among the spans: of those in step with it (2^shift
+ * to a step), only spans number first[step] to first[step + 1] are in question,
+ * which as a rule is one.
+ */
+typedef struct Guide
+{
+	int64_t		origin;			/* the first span's value */
+	int			shift;
+	uint64_t	nsteps;
+	int		   *first;			/* nsteps + 1 */
+} Guide;
+
 struct Calendar
 {
 	int			nspans;
 	int			room;
 	Span	   *spans;
+	Guide		by_time;		/* by Span.from */
+	Guide		by_work;		/* by Span.before */
 };
 
 static const ZoneTransition utc = {INSTANT_EVER, 0};
@@ -39,6 +54,7 @@ static void add_span(Calendar *calendar, const Memory *memory,
 					 instant from, instant to);
 static int	hours_of(const CalendarSource *source, int day, const DaySpan **spans);
 static int	weekday(int day);
+static void make_guides(Calendar *calendar, const Memory *memory);
 static int64_t worked_until(const Calendar *calendar, instant at);
 static const Span *span_of(const Calendar *calendar, int64_t wanted, bool or_equal);
 
@@ -99,7 +115,64 @@ calendar_build(const CalendarSource *source, const Memory *memory)
 		calendar->spans[i].before = sum;
 		sum += calendar->spans[i].to - calendar->spans[i].from;
 	}
-	return calendar->nspans > 0 ? calendar : NULL;
+	if (calendar->nspans == 0)
+		return NULL;
+	make_guides(calendar, memory);
+	return calendar;
+}
+
+static int64_t
+value_of(const Span *span, bool work)
+{
+	return work ? span->before : span->from;
+}
+
+static void
+make_guide(Guide *guide, const Calendar *calendar, const Memory *memory, bool work)
+{
+	int			nspans = calendar->nspans;
+	uint64_t	range;
+	int			span = 0;
+
+	guide->origin = value_of(&calendar->spans[0], work);
+	range = (uint64_t) value_of(&calendar->spans[nspans - 1], work) - (uint64_t) guide->origin;
+	while (range >> guide->shift > (uint64_t) nspans * 2)
+		guide->shift++;
+	guide->nsteps = (range >> guide->shift) + 1;
+	guide->first = memory->grow(memory->self, NULL,
+								sizeof(int) * (size_t) (guide->nsteps + 1));
+	for (uint64_t step = 0; step <= guide->nsteps; step++)
+	{
+		while (span < nspans &&
+			   ((uint64_t) value_of(&calendar->spans[span], work) -
+				(uint64_t) guide->origin) >> guide->shift < step)
+			span++;
+		guide->first[step] = span;
+	}
+}
+
+static void
+make_guides(Calendar *calendar, const Memory *memory)
+{
+	make_guide(&calendar->by_time, calendar, memory, false);
+	make_guide(&calendar->by_work, calendar, memory, true);
+}
+
+/* Sets the bounds between which the number of spans up to value lies. */
+static inline void
+guide_bounds(const Guide *guide, int nspans, int64_t value, int *low, int *high)
+{
+	uint64_t	step = ((uint64_t) value - (uint64_t) guide->origin) >> guide->shift;
+
+	*low = 0;
+	*high = 0;
+	if (value < guide->origin)
+		return;
+	*low = *high = nspans;
+	if (step >= guide->nsteps)
+		return;
+	*low = guide->first[step];
+	*high = guide->first[step + 1];
 }
 
 /*
@@ -231,11 +304,12 @@ calendar_between(const Calendar *calendar, instant from, instant to)
 static int64_t
 worked_until(const Calendar *calendar, instant at)
 {
-	int			low = 0;
-	int			high = calendar->nspans;
+	int			low;
+	int			high;
 	const Span *span;
 
 	/* the last span that begins at or before it */
+	guide_bounds(&calendar->by_time, calendar->nspans, at, &low, &high);
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;
@@ -258,9 +332,10 @@ worked_until(const Calendar *calendar, instant at)
 static const Span *
 span_of(const Calendar *calendar, int64_t wanted, bool or_equal)
 {
-	int			low = 0;
-	int			high = calendar->nspans;
+	int			low;
+	int			high;
 
+	guide_bounds(&calendar->by_work, calendar->nspans, wanted, &low, &high);
 	while (low < high)
 	{
 		int			middle = low + (high - low) / 2;

@@ -5,7 +5,7 @@
  *
  * A Calendar is a sorted list of working spans on the absolute time line,
  * each with the working time that lies before it, so that adding and
- * measuring working time is one binary search.  calendar_build() flattens
+ * measuring working time is a look-up or two.  calendar_build() flattens
  * weekly hours, holidays, moved days and the zone's transitions into it.
  *
  *-------------------------------------------------------------------------

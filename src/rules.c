@@ -269,13 +269,19 @@ rules_outcome(const Regulation *regulation, int scenario, instant at)
 const Transition *
 rules_transition(const Regulation *regulation, int from, int to, instant at)
 {
-	for (int i = 0; i < regulation->ntransitions; i++)
+	int			i;
+
+	if (from < NO_NUMBER || from >= regulation->nstages ||
+		to < 0 || to >= regulation->nstages)
+		return NULL;
+	i = regulation->ways[(from + 1) * regulation->nstages + to];
+	while (i != NO_NUMBER)
 	{
 		const Transition *t = &regulation->transitions[i];
 
-		if (t->from == from && t->to == to &&
-			t->valid_from <= at && at < t->valid_to)
+		if (t->valid_from <= at && at < t->valid_to)
 			return t;
+		i = t->next;
 	}
 	return NULL;
 }
@@ -1095,6 +1101,17 @@ compile_transitions(Compiler *c)
 		t->valid_from = s->valid_from;
 		t->valid_to = s->valid_to;
 		reg->ntransitions++;
+	}
+
+	/* the rows of each move in their order */
+	reg->ways = numbers(c, (reg->nstages + 1) * reg->nstages);
+	for (int i = reg->ntransitions - 1; i >= 0; i--)
+	{
+		Transition *t = &reg->transitions[i];
+		int		   *first = &reg->ways[(t->from + 1) * reg->nstages + t->to];
+
+		t->next = *first;
+		*first = i;
 	}
 }
 

@@ -185,6 +185,7 @@ typedef struct Transition
 	bool		comment_required;
 	instant		valid_from;
 	instant		valid_to;
+	int			next;			/* the next row of the same move; NO_NUMBER */
 } Transition;
 
 typedef enum ScenarioOutcome
@@ -229,6 +230,7 @@ typedef struct Regulation
 	Rule	   *rules;
 	int			ntransitions;
 	Transition *transitions;
+	int		   *ways;			/* by (from + 1) * nstages + to: the first row */
 	int			natoms;
 	Atom		atoms[MAX_ATOMS];
 	AtomSet		counted;		/* atoms whose number is asked for */
