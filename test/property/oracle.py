@@ -472,7 +472,8 @@ class Judge:
             if moment is None or moment <= at or moment > self.end:
                 continue
             until = rows[i + 1][0] if i + 1 < len(rows) else NEVER
-            if until >= moment and moment_of(self.value(name, moment), self.account.zone) == moment:
+            anew = any(changed for when, *_, changed in rows if when == moment)
+            if until >= moment and not anew and moment_of(self.value(name, moment), self.account.zone) == moment:
                 found[moment] = Occurrence(moment, self.visits_of(moment), ("moment", name), None, False)
         return list(found.values())
 

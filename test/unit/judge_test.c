@@ -340,6 +340,29 @@ test_passing(void)
 	ok(f && f->state == STATE_MISSED && f->resolution == RESOLUTION_LEFT, "a person's move out cures nothing");
 }
 
+/* DESIGN section 4: a moment come at the very instant when its field is set is no event. */
+static void
+test_moment_set_again(void)
+{
+	RulesError	error;
+	Regulation *reg;
+
+	begin_rules();
+	rule("M", A, "never", "moment:meeting_at", -1, NULL);
+	reg = compile(&error);
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	field(reg, MIN, "meeting_at", 1, H);
+	field(reg, H, "meeting_at", 1, H);
+	judge(reg, 2 * H);
+	ok(breaches(reg, "M") == 1, "set to what it holds as the moment comes, it comes");
+	facts[2].u.field.value = 2;
+	facts[2].u.field.moment = 3 * H;
+	field(reg, H, "meeting_at", 1, H);
+	judge(reg, 2 * H);
+	ok(breaches(reg, "M") == 0, "changed and set back in the second in which it comes, it is no event");
+}
+
 static void
 test_moves(void)
 {
@@ -762,6 +785,7 @@ main(void)
 	test_errors();
 	test_within();
 	test_passing();
+	test_moment_set_again();
 	test_moves();
 	test_always();
 	test_by();
