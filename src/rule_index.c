@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * rule_index.c
+ *	  From what happens to the rules that it concerns.
+ *
+ * Pure: see rules.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "rules_int.h"
+
+static int *
+numbers(Compiler *c, int count)
+{
+	int		   *list = compiler_make(c, sizeof(int) * (count + 1));
+
+	for (int i = 0; i < count; i++)
+		list[i] = NO_NUMBER;
+	return list;
+}
+
+void
+index_atoms(Compiler *c)
+{
+	Regulation *reg = c->reg;
+
+	reg->atom_of_stage = numbers(c, reg->nstages);
+	reg->atom_of_scenario = numbers(c, reg->nscenarios);
+	reg->atom_of_field = numbers(c, reg->nfields);
+	reg->atom_of_change = numbers(c, reg->nfields);
+	reg->atom_of_moment = numbers(c, reg->nfields);
+	reg->atom_of_added = numbers(c, reg->ntask_kinds);
+	reg->atom_of_done = numbers(c, reg->ntask_kinds);
+	reg->long_calls = numbers(c, reg->natoms);
+	reg->soon = numbers(c, reg->natoms);
+	for (int i = ATOM_FIRST_WITH_ARGUMENT; i < reg->natoms; i++)
+	{
+		const Atom *atom = &reg->atoms[i];
+
+		switch (atom->arg)
+		{
+			case ARG_ENTER_STAGE:
+				reg->atom_of_stage[atom->number] = i;
+				break;
+			case ARG_LONG_CALL:
+				reg->long_calls[reg->nlong_calls++] = i;
+				break;
+			case ARG_SCENARIO:
+				reg->atom_of_scenario[atom->number] = i;
+				break;
+			case ARG_TASK_ADDED:
+				reg->atom_of_added[atom->number] = i;
+				break;
+			case ARG_TASK_DONE:
+				reg->atom_of_done[atom->number] = i;
+				break;
+			case ARG_FIELD:
+				reg->atom_of_field[atom->number] = i;
+				break;
+			case ARG_MOMENT:
+				reg->atom_of_moment[atom->number] = i;
+				break;
+			case ARG_FIELD_CHANGED:
+				reg->atom_of_change[atom->number] = i;
+				break;
+			case ARG_SOON:
+				reg->soon[reg->nsoon++] = i;
+				break;
+		}
+	}
+}
+
+/* Each stage's lists; the last entry serves a stage that is not known. */
+void
+index_rules(Compiler *c)
+{
+	Regulation *reg = c->reg;
+
+	reg->by_stage = compiler_make(c, sizeof(StageRules) * (reg->nstages + 1));
+	reg->flow = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+	reg->attest = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+	reg->after = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+	for (int stage = 0; stage <= reg->nstages; stage++)
+	{
+		StageRules *lists = &reg->by_stage[stage];
+
+		lists->enter = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+		lists->leave = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+		lists->always = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+		lists->fact = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+		for (int i = 0; i < reg->nrules; i++)
+		{
+			const Rule *rule = &reg->rules[i];
+
+			if (rule->stage != NO_NUMBER && rule->stage != stage)
+				continue;
+			if (rule->form == FORM_ENTER)
+				lists->enter[lists->nenter++] = i;
+			else if (rule->form == FORM_LEAVE)
+				lists->leave[lists->nleave++] = i;
+			else if (rule->form == FORM_ALWAYS)
+				lists->always[lists->nalways++] = i;
+			else if (rule->form == FORM_WITHIN ||
+					 (rule->form == FORM_NEVER && rule->scope != SCOPE_AFTER))
+				lists->fact[lists->nfact++] = i;
+		}
+	}
+	for (int i = 0; i < reg->nrules; i++)
+	{
+		const Rule *rule = &reg->rules[i];
+
+		if (rule->form == FORM_FLOW)
+			reg->flow[reg->nflow++] = i;
+		else if (rule->form == FORM_ATTEST)
+			reg->attest[reg->nattest++] = i;
+		else if (rule->form == FORM_NEVER && rule->scope == SCOPE_AFTER)
+			reg->after[reg->nafter++] = i;
+	}
+}
+
+/* The rows of each move, in their order. */
+void
+index_transitions(Compiler *c)
+{
+	Regulation *reg = c->reg;
+
+	reg->ways = numbers(c, (reg->nstages + 1) * reg->nstages);
+	for (int i = reg->ntransitions - 1; i >= 0; i--)
+	{
+		Transition *t = &reg->transitions[i];
+		int		   *first = &reg->ways[(t->from + 1) * reg->nstages + t->to];
+
+		t->next = *first;
+		*first = i;
+	}
+}
