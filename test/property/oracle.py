@@ -173,7 +173,7 @@ class Judge:
                 continue
             done = NEVER if task.done is None else max(task.done, born)
             gone = NEVER if task.deleted is None else max(task.deleted, born)
-            if gone < done:
+            if task.deleted is not None and task.done is not None and task.deleted < task.done:
                 done = NEVER            # closed only once
             self.tasks.append(task._replace(at=at, done=done, deleted=gone))
         self.tasks.sort(key=lambda t: (t.at, t.id))
