@@ -107,8 +107,8 @@ holds(const Judge *j, const Condition *cond, const Look *look)
 			return dated && field->moment > j->now &&
 				(uint64_t) field->moment - (uint64_t) j->now < (uint64_t) cond->value;
 		case COND_VISITED:
-			return j->first_visit[cond->number] >= 0 &&
-				(!look->before || j->first_visit[cond->number] <= look->subject);
+			return j->first_visit[cond->number] > 0 &&
+				(!look->before || j->first_visit[cond->number] <= look->subject + 1);
 		case COND_MOVED_BY_BOT:
 			return j->visits[look->subject].moved_by_bot;
 		case COND_UNREACHED:
@@ -127,35 +127,30 @@ condition_holds(const Judge *j, const Condition *cond, const Look *look)
 	return holds(j, cond, look) != cond->negated;
 }
 
-bool
-any_holds(const Judge *j, const Condition *conds, int n, const Look *look)
+/* Which feeds are connected now, and until when that holds. */
+void
+feeds_look(Judge *j)
 {
-	for (int i = 0; i < n; i++)
-		if (condition_holds(j, &conds[i], look))
-			return true;
-	return false;
+	const Timeline *line = j->line;
+
+	j->connected = 0;
+	j->connected_until = INSTANT_NEVER;
+	for (int i = 0; i < line->nfeeds; i++)
+		if (line->feed_since[i] <= j->now)
+			j->connected |= UINT64_C(1) << i;
+		else if (line->feed_since[i] < j->connected_until)
+			j->connected_until = line->feed_since[i];
 }
 
 static bool
 is_connected(const Judge *j, uint64_t feeds)
 {
-	if (feeds == 0)
-		return true;
-	for (int i = 0; i < j->line->nfeeds; i++)
-		if ((feeds >> i) & 1 && j->line->feed_since[i] <= j->now)
-			return true;
-	return false;
+	return feeds == 0 || (feeds & j->connected) != 0;
 }
 
-/*
- * A duty that nothing of the connected feeds could show to be kept does not
- * arise (DESIGN section 3, feed).
- */
 bool
-can_be_seen(const Judge *j, const Rule *rule)
+seen_by_two(const Judge *j, const Rule *rule)
 {
-	if (rule->nexpect == 0)
-		return true;
 	for (int i = 0; i < rule->nexpect; i++)
 		if (is_connected(j, rule->expect[i].feeds) &&
 			is_connected(j, rule->expect[i].also))

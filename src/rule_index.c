@@ -33,6 +33,7 @@ index_atoms(Compiler *c)
 	reg->atom_of_done = numbers(c, reg->ntask_kinds);
 	reg->long_calls = numbers(c, reg->natoms);
 	reg->soon = numbers(c, reg->natoms);
+	reg->dated = numbers(c, reg->nfields);
 	for (int i = ATOM_FIRST_WITH_ARGUMENT; i < reg->natoms; i++)
 	{
 		const Atom *atom = &reg->atoms[i];
@@ -68,6 +69,63 @@ index_atoms(Compiler *c)
 				break;
 		}
 	}
+	for (int i = 0; i < reg->nfields; i++)
+		if (reg->atom_of_moment[i] != NO_NUMBER)
+			reg->dated[reg->ndated++] = i;
+}
+
+/* What a rule looks at, and which feeds show what it expects. */
+static void
+index_rule(Rule *rule)
+{
+	rule->always_seen = rule->nexpect == 0;
+	for (int i = 0; i < rule->nexpect; i++)
+	{
+		const Condition *cond = &rule->expect[i];
+
+		if (cond->feeds == 0 && cond->also == 0)
+			rule->always_seen = true;
+		else if (cond->also == 0)
+			rule->seen_by |= cond->feeds;
+		else
+			rule->seen_by_two = true;
+	}
+	rule->other_answers = rule->answers;
+	for (int w = 0; w < ATOM_WORDS; w++)
+		rule->other_answers.w[w] &= ~rule->trigger.w[w];
+	rule->looks = rule->watch;
+	atoms_join(&rule->looks, &rule->answers);
+}
+
+static bool
+set_in_motion(const Rule *rule, int stage, int atom)
+{
+	if ((rule->form != FORM_WITHIN && rule->form != FORM_NEVER) ||
+		rule->scope == SCOPE_AFTER ||
+		(rule->stage != NO_NUMBER && rule->stage != stage))
+		return false;
+	return rule->event == atom || rule->by_changed == atom;
+}
+
+/* Which rules of a stage an atom sets in motion. */
+static void
+index_events(Compiler *c, StageRules *lists, int stage)
+{
+	Regulation *reg = c->reg;
+	int			n = 0;
+
+	lists->of_atom = compiler_make(c, sizeof(int) * (reg->natoms + 1));
+	lists->fact = compiler_make(c, sizeof(int) * (reg->nrules * 2 + 1));
+	for (int atom = 0; atom < reg->natoms; atom++)
+	{
+		lists->of_atom[atom] = n;
+		for (int i = 0; i < reg->nrules; i++)
+			if (set_in_motion(&reg->rules[i], stage, atom))
+				lists->fact[n++] = i;
+		if (n > lists->of_atom[atom])
+			atoms_add(&lists->fact_watch, atom);
+	}
+	lists->of_atom[reg->natoms] = n;
 }
 
 /* Each stage's lists; the last entry serves a stage that is not known. */
@@ -87,7 +145,6 @@ index_rules(Compiler *c)
 		lists->enter = compiler_make(c, sizeof(int) * (reg->nrules + 1));
 		lists->leave = compiler_make(c, sizeof(int) * (reg->nrules + 1));
 		lists->always = compiler_make(c, sizeof(int) * (reg->nrules + 1));
-		lists->fact = compiler_make(c, sizeof(int) * (reg->nrules + 1));
 		for (int i = 0; i < reg->nrules; i++)
 		{
 			const Rule *rule = &reg->rules[i];
@@ -99,22 +156,27 @@ index_rules(Compiler *c)
 			else if (rule->form == FORM_LEAVE)
 				lists->leave[lists->nleave++] = i;
 			else if (rule->form == FORM_ALWAYS)
+			{
 				lists->always[lists->nalways++] = i;
-			else if (rule->form == FORM_WITHIN ||
-					 (rule->form == FORM_NEVER && rule->scope != SCOPE_AFTER))
-				lists->fact[lists->nfact++] = i;
+				atoms_join(&lists->always_watch, &rule->watch);
+			}
 		}
+		index_events(c, lists, stage);
 	}
 	for (int i = 0; i < reg->nrules; i++)
 	{
-		const Rule *rule = &reg->rules[i];
+		Rule	   *rule = &reg->rules[i];
 
+		index_rule(rule);
 		if (rule->form == FORM_FLOW)
 			reg->flow[reg->nflow++] = i;
 		else if (rule->form == FORM_ATTEST)
 			reg->attest[reg->nattest++] = i;
 		else if (rule->form == FORM_NEVER && rule->scope == SCOPE_AFTER)
+		{
 			reg->after[reg->nafter++] = i;
+			atoms_join(&reg->after_watch, &rule->trigger);
+		}
 	}
 }
 

@@ -496,8 +496,7 @@ compile_condition(Compiler *c, const char *text, Condition *cond, AtomSet *watch
 			}
 			return false;
 		}
-		if (cond->times > 1)
-			atoms_add(&c->reg->counted, cond->atom);
+		atoms_add(cond->times > 1 ? &c->reg->counted : &c->reg->remembered, cond->atom);
 	}
 	if (cond->negated)
 		cond->feeds = cond->also = 0;	/* nothing need be seen for "not" */

@@ -175,7 +175,12 @@ typedef struct Rule
 	int			by_changed;		/* atom: by_field was changed; NO_NUMBER */
 	AtomSet		trigger;		/* {event} */
 	AtomSet		answers;		/* FORM_WITHIN: atoms of expect */
+	AtomSet		other_answers;	/* ... without its own event */
 	AtomSet		watch;			/* atoms that can change its conditions */
+	AtomSet		looks;			/* answers and watch */
+	bool		always_seen;	/* what it expects needs no feed, ... */
+	bool		seen_by_two;	/* ... or some of it needs two; see can_be_seen() */
+	uint64_t	seen_by;		/* else one of these feeds shows it */
 } Rule;
 
 typedef struct Transition
@@ -196,11 +201,19 @@ typedef enum ScenarioOutcome
 /* The rules of one stage, by what sets them in motion. */
 typedef struct StageRules
 {
-	int			nenter, nleave, nalways, nfact;
+	int			nenter, nleave, nalways;
 	int		   *enter;
 	int		   *leave;
 	int		   *always;
-	int		   *fact;			/* FORM_WITHIN and FORM_NEVER but scope after */
+	AtomSet		always_watch;	/* what any of always looks at */
+
+	/*
+	 * FORM_WITHIN and FORM_NEVER but scope after: those that atom a sets in
+	 * motion are fact[of_atom[a] .. of_atom[a + 1] - 1].
+	 */
+	int		   *fact;
+	int		   *of_atom;
+	AtomSet		fact_watch;		/* atoms with a rule there */
 } StageRules;
 
 /* What choosing a scenario says of the call, while its row is valid. */
@@ -234,10 +247,12 @@ typedef struct Regulation
 	int			natoms;
 	Atom		atoms[MAX_ATOMS];
 	AtomSet		counted;		/* atoms whose number is asked for */
+	AtomSet		remembered;		/* atoms of which it is asked whether they happened */
 	int			nflow, nattest, nafter;
 	int		   *flow;
 	int		   *attest;
 	int		   *after;			/* FORM_NEVER of scope after */
+	AtomSet		after_watch;	/* their events */
 	StageRules *by_stage;		/* nstages + 1; the last: a stage not known */
 	int			signed_field;	/* fields of signed_and_paid, or NO_NUMBER */
 	int			paid_field;
@@ -253,6 +268,8 @@ typedef struct Regulation
 	int		   *long_calls;		/* atoms long_call:DURATION */
 	int			nsoon;
 	int		   *soon;			/* atoms ARG_SOON */
+	int			ndated;
+	int		   *dated;			/* fields whose moments matter: atom_of_moment */
 	int64_t		redial_window;
 	int64_t		undo_window;
 	int64_t		min_talk;

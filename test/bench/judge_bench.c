@@ -186,7 +186,7 @@ read_deal(char **field)
 		.account_id = 1, .deal_id = atoll(field[1]), .created_at = atoll(field[2]),
 		.deleted_at = field[3] ? atoll(field[3]) : INSTANT_NEVER, .known_from = INSTANT_EVER,
 		.manager_id = atoll(field[4]), .as_of = atoll(field[5]), .nfacts = atoi(field[6]),
-		.facts = &facts[nfacts], .nfields = regulation->nfields + 1, .nfeeds = 64, .feed_since = feeds,
+		.facts = &facts[nfacts], .nfields = regulation->nfields + 1, .nfeeds = FEED_FIRST_FIELD + regulation->nfields, .feed_since = feeds,
 	};
 }
 
