@@ -40,6 +40,7 @@ BEGIN
 	PERFORM regcrm.setup_webhook();
 	PERFORM regcrm.setup_outbox();
 	PERFORM regcrm.setup_findings();
+	PERFORM regcrm.setup_access();
 	PERFORM regcrm.attach_columns();
 	PERFORM regcrm.setup_triggers();
 
@@ -58,6 +59,12 @@ BEGIN
 	UPDATE regcrm.installed i
 		SET version = new_version, views = our_views, detached = false, at = now()
 		WHERE i.version <> new_version OR i.views <> our_views OR i.detached;
+
+	-- what is new is for whom it is meant
+	PERFORM regcrm.renew_access();
+	IF (SELECT i.row_security FROM regcrm.installed i) THEN
+		PERFORM regcrm.make_policies();
+	END IF;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.setup() FROM PUBLIC;
@@ -123,6 +130,9 @@ BEGIN
 			VALUES ('trigger', r.relation, r.name, r.enabled) ON CONFLICT DO NOTHING;
 		EXECUTE format('DROP TRIGGER %I ON %s', r.name, r.relation);
 	END LOOP;
+
+	-- policies; the tables stay shut
+	PERFORM regcrm.drop_policies();
 
 	-- defaults
 	FOR r IN
@@ -240,7 +250,6 @@ CREATE FUNCTION regcrm.forget(account_id bigint, deal_id bigint) RETURNS void
 	AS $$
 #variable_conflict use_column
 DECLARE
-	mode text := current_setting('regcrm.mode', true);
 	persons bigint[];
 	named text;
 BEGIN
@@ -251,7 +260,7 @@ BEGIN
 	END IF;
 
 	-- erasing is no fact about the deal: nothing is appended, refused or judged
-	PERFORM set_config('regcrm.mode', 'off', true);
+	-- (run in mode off, by regcrm_by_owner_unjudged() in C)
 
 	-- contacts of this deal and of no other
 	persons := ARRAY(
@@ -296,24 +305,8 @@ BEGIN
 				OR q.page::text ~ named OR encode(q.body, 'escape') ~ named);
 
 	INSERT INTO regcrm.forgotten (account_id, deal_id) VALUES ($1, $2) ON CONFLICT DO NOTHING;
-
-	PERFORM set_config('regcrm.mode', COALESCE(NULLIF(mode, ''), 'enforce'), true);
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.forget(bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.forget(bigint, bigint) IS
-	'Erases a person''s data: the deal, its events and tasks, contacts of no other deal, the evidence of its violations, and whatever in quarantine names them. Violations and duties stay as figures; the deal''s number stays in forgotten, so that the sync does not bring it back. Arguments: account, deal. Needs the right to set regcrm.mode.';
-
--- ---------------------------------------------------------------------------
--- rights
--- ---------------------------------------------------------------------------
-
--- PUBLIC may use the type, call functions that only read (with its own rights
--- on the tables), and name the trigger functions, so that a dump can be
--- restored by the tables' owner.  What makes or drops is for who was granted it:
---   GRANT USAGE, CREATE ON SCHEMA regcrm TO owner;
---   GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA regcrm TO owner;
-REVOKE EXECUTE ON FUNCTION
-	regcrm.setup_facts(), regcrm.setup_regulation(), regcrm.setup_mapping(), regcrm.setup_findings(),
-	regcrm.setup_triggers(), regcrm.setup_views(), regcrm.load_builtin_1(), regcrm.describe(text, text, text[]), regcrm.ensure_trigger(text, text, text, boolean)
-	FROM PUBLIC;
+	'Erases a person''s data: the deal, its events and tasks, contacts of no other deal, the evidence of its violations, and whatever in quarantine names them. Violations and duties stay as figures; the deal''s number stays in forgotten, so that the sync does not bring it back. Arguments: account, deal.';

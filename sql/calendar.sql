@@ -197,11 +197,13 @@ WHERE regcrm.business_time_between(p.at, u.until, 'ru-5x2', p.zone) <> p.d
 -- For a role that may read no table of ours
 CREATE ROLE regcrm_calendar_nobody;
 GRANT USAGE ON SCHEMA regcrm TO regcrm_calendar_nobody;
+GRANT EXECUTE ON FUNCTION regcrm.add_business_time(timestamptz, interval, text, text) TO regcrm_calendar_nobody;
 REVOKE ALL ON regcrm.calendar, regcrm.calendar_week, regcrm.calendar_day, regcrm.account FROM PUBLIC;
 SET ROLE regcrm_calendar_nobody;
 SELECT regcrm.add_business_time('2026-05-08 16:30', '1 hour', 'ru-5x2');
 RESET ROLE;
 REVOKE USAGE ON SCHEMA regcrm FROM regcrm_calendar_nobody;
+REVOKE ALL ON FUNCTION regcrm.add_business_time(timestamptz, interval, text, text) FROM regcrm_calendar_nobody;
 DROP ROLE regcrm_calendar_nobody;
 
 DROP EXTENSION regcrm CASCADE;

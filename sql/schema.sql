@@ -30,7 +30,7 @@ SELECT p.oid::regprocedure AS function_without_path
 		AND NOT COALESCE(p.proconfig @> '{"search_path=pg_catalog, pg_temp"}', false)
 	ORDER BY 1;
 
--- PUBLIC has no right on any table, and can't call what makes or drops (hazard X4).
+-- PUBLIC has no right on any table, sequence or on the schema, and may call what the type and the tables call by themselves (hazard X4).
 SELECT c.oid::regclass AS relation_open_to_public
 	FROM pg_class c, aclexplode(c.relacl) a
 	WHERE c.relnamespace = 'regcrm'::regnamespace AND a.grantee = 0
@@ -38,11 +38,9 @@ SELECT c.oid::regclass AS relation_open_to_public
 SELECT p.oid::regprocedure AS function_open_to_public
 	FROM pg_proc p
 	WHERE p.pronamespace = 'regcrm'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')
-		AND p.proname IN ('setup', 'setup_facts', 'setup_regulation', 'setup_mapping', 'setup_findings', 'setup_triggers', 'setup_views',
-			'load_builtin_1', 'describe', 'ensure_trigger', 'attach_columns', 'attach_rest', 'detach', 'forget', 'waive')
 	ORDER BY 1;
 SELECT has_type_privilege('public', 'regcrm.stage', 'USAGE') AS type_usage,
-	has_schema_privilege('public', 'regcrm', 'USAGE') AS schema_usage;
+	has_schema_privilege('public', 'regcrm', 'USAGE') AS schema_usage, has_schema_privilege('public', 'regcrm', 'CREATE') AS schema_create;
 
 -- Every table's key begins with the account, but for what accounts share.
 SELECT c.oid::regclass AS shared_by_accounts

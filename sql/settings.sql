@@ -56,7 +56,7 @@ ALTER ROLE regcrm_settings_writer RESET regcrm.mode;
 SET ROLE regcrm_settings_writer;
 SET regcrm.mode = 'off';
 SET regcrm.allow_http = on;
-SELECT regcrm.fold_name('A');
+SELECT 'new'::regcrm.stage;
 SHOW regcrm.mode;
 SHOW regcrm.allow_http;
 \c -

@@ -134,7 +134,7 @@ SELECT d.name AS meaning_of_no_column FROM regcrm.view_columns() d
 
 -- A reader sees what row security lets him see, through every view (hazard X8).
 CREATE ROLE regress_regcrm_reader;
-GRANT USAGE ON SCHEMA regcrm TO regress_regcrm_reader;
+SELECT regcrm.grant_access('regress_regcrm_reader', 'reader');
 DO $$
 DECLARE
 	r record;

@@ -115,10 +115,8 @@ def make_writer(cur, role):
     cur.execute("select from pg_roles where rolname = %s", (role,))
     if cur.fetchone() is None:
         cur.execute("create role %s login" % role)
-    cur.execute("grant usage on schema regcrm to %s" % role)
+    cur.execute("select regcrm.grant_access(%s, 'writer')", (role,))
     cur.execute("grant select, insert, update, delete on regcrm.deal, regcrm.task, regcrm.event to %s" % role)
-    cur.execute("grant select on all tables in schema regcrm to %s" % role)
-    cur.execute("revoke all on regcrm.secret from %s" % role)
 
 
 # ---- acts: each is called with a cursor and the deal's id ----
