@@ -4,8 +4,11 @@
 #
 # Two databases follow one simulated account step by step: "clean" without a
 # disturbance, "hurt" with one a step.  Time is lapsed for back-off by CALL,
-# which does not wait for it.  DEEP=1 (make check-deep): every fault at every
-# kind of request, and more places to break an answer at.
+# which does not wait for it.  DEEP=PIECE (make check-deep): one piece of it,
+# but every fault at every kind of request, and more places to break an answer
+# at.  The process that syncs killed at any statement: 064.
+#
+# deep pieces: load answers cuts resets lists tokens kills crashes
 
 use strict;
 use warnings;
@@ -17,6 +20,9 @@ use Time::HiRes qw(time usleep);
 use Warehouse;
 
 my $deep = $ENV{DEEP};
+my @all = qw(load answers cuts resets lists tokens kills crashes);
+my %part = map { $_ => 1 } $deep ? $deep : @all;
+die "DEEP is one of @all" unless grep { $part{$_} } @all;
 my $rate = 40;
 my $sim = Sim->start('--days', 4, '--deals', $deep ? 150 : 40, '--checklist', '--raw-oddities', '--rate', $rate);
 my $url = $sim->url;
@@ -86,6 +92,8 @@ sub step
 	live();
 	$sim->faults(@faults) if @faults;
 	my $failed = sync_hurt();
+	my $left = grep { $_->{count} == ($faults[0]{count} // 1) && $_->{kind} eq $faults[0]{kind} } @{ $sim->ask('GET', 'faults') };
+	is($left, 0, "$name: it did strike") if @faults && $left;
 	$sim->no_faults;
 	# what the fault itself changed at amoCRM, both must see
 	$sim->advance(10);
@@ -97,31 +105,35 @@ sub step
 
 # ---- the first load, broken at every page
 
-$node->safe_psql('clean', "CALL regcrm.connect('$url', token => 'token')");
+$node->safe_psql($_, "CALL regcrm.connect('$url', token => 'token')") for qw(clean hurt);
 sync_clean();
-$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'token')");
-$sim->faults(
-	{ kind => '500', path => '/account' },
-	{ kind => 'cut', path => '/users' },
-	{ kind => 'html', path => '/pipelines' },
-	{ kind => 'empty', path => '/loss_reasons' },
-	{ kind => 'reset', path => '/custom_fields' },
-	{ kind => 'break', path => '/api/v4/leads?', at => 'middle' },
-	{ kind => '504', path => '/api/v4/leads?', over_limit => 60, count => 9 },
-	{ kind => 'garbage', path => 'only_deleted' },
-	{ kind => '429', path => '/contacts?', retry_after => 1 },
-	{ kind => 'delay', path => '/tasks?', seconds => 3 },
-	{ kind => 'break', path => '/leads/notes', at => 'headers', how => 'rst' },
-	{ kind => 'drip', path => '/contacts/notes', seconds => 0.3 },
-	{ kind => '403', path => '/companies/notes' },
-	map { { kind => 'reset', path => '/events', skip => 2 * $_ } } 0 .. 3);
-my $failed = sync_hurt(30);
-note "the first load took $failed more passes";
-cmp_ok($failed, '>=', 1, 'the faults did strike');
-$sim->no_faults;
-# an empty answer to a dictionary is no error, and heals with the next reading
+if ($part{load})
+{
+	$sim->faults(
+		{ kind => '500', path => '/account' },
+		{ kind => 'cut', path => '/users' },
+		{ kind => 'html', path => '/pipelines' },
+		{ kind => 'empty', path => '/loss_reasons' },
+		{ kind => 'reset', path => '/custom_fields' },
+		{ kind => 'break', path => '/api/v4/leads?', at => 'middle' },
+		{ kind => '504', path => '/api/v4/leads?', over_limit => 60, count => 9 },
+		{ kind => 'garbage', path => 'only_deleted' },
+		{ kind => '429', path => '/contacts?', retry_after => 1 },
+		{ kind => 'delay', path => '/tasks?', seconds => 3 },
+		{ kind => 'break', path => '/leads/notes', at => 'headers', how => 'rst' },
+		{ kind => 'drip', path => '/contacts/notes', seconds => 0.3 },
+		{ kind => '403', path => '/companies/notes' },
+		map { { kind => 'reset', path => '/events', skip => 2 * $_ } } 0 .. 3);
+	my $failed = sync_hurt(30);
+	note "the first load took $failed more passes";
+	cmp_ok($failed, '>=', 1, 'the faults did strike');
+	$sim->no_faults;
+	# an empty answer to a dictionary is no error, and heals with the next reading
+	sync_hurt();
+	Warehouse::same($node, 'clean', 'hurt', 'a first load with a fault at every feed');
+}
 sync_hurt();
-Warehouse::same($node, 'clean', 'hurt', 'a first load with a fault at every feed');
+Warehouse::same($node, 'clean', 'hurt', 'both begin with the same');
 
 # ---- what a request may end in
 
@@ -133,102 +145,113 @@ my @paths = $deep
 my $turn = 0;
 sub paths { return $deep ? @paths : $paths[ $turn++ % @paths ]; }
 
-for my $kind (qw(429 402 403 403json 500 504 html garbage cut reset))
+if ($part{answers})
 {
-	step("$kind at $_", { kind => $kind, path => $_ }) for paths();
+	for my $kind (qw(429 402 403 403json 500 504 html garbage cut reset))
+	{
+		step("$kind at $_", { kind => $kind, path => $_ }) for paths();
+	}
+	step("nothing at all, where rows are ($_)", { kind => '204', path => $_ }) for '/users', '/loss_reasons';
+	step("an empty 200 at $_", { kind => 'empty', path => $_ }) for '/users', paths();
+	step('429, and 429 again', { kind => '429', path => '/leads', count => 6 });
+	step('429 with Retry-After', { kind => '429', path => '/tasks', retry_after => 1 });
+	step('429 with a Retry-After that is a day', { kind => '429', path => '/tasks', retry_after => 86400 });
+	step('504 for large pages', { kind => '504', path => '/events', over_limit => 30, count => 20 });
+	step('the block of an account: 403 on everything', { kind => '403', count => 3 });
 }
-step("nothing at all, where rows are ($_)", { kind => '204', path => $_ }) for '/users', '/loss_reasons';
-step("an empty 200 at $_", { kind => 'empty', path => $_ }) for '/users', paths();
-step('429, and 429 again', { kind => '429', path => '/leads', count => 6 });
-step('429 with Retry-After', { kind => '429', path => '/tasks', retry_after => 1 });
-step('429 with a Retry-After that is a day', { kind => '429', path => '/tasks', retry_after => 86400 });
-step('504 for large pages', { kind => '504', path => '/events', over_limit => 30, count => 20 });
-step('the block of an account: 403 on everything', { kind => '403', count => 3 });
 
-for my $at ($deep ? qw(nothing status line header headers blank first middle last) : qw(nothing line blank middle last))
+my %ending = (cuts => 'fin', resets => 'rst');
+for my $how (map { $ending{$_} } grep { $part{$_} } sort keys %ending)
 {
-	for my $how (qw(fin rst))
+	for my $at ($deep ? qw(nothing status line header headers blank first middle last) : qw(nothing line blank middle last))
 	{
 		step("connection ends ($how) at $at of $_", { kind => 'break', at => $at, how => $how, path => $_ }) for paths();
 	}
 }
-step('a slow drip', { kind => 'drip', path => '/events', seconds => 0.3 });
-step('an answer later than the time limit', { kind => 'delay', path => '/leads', seconds => 3, count => 2 });
 
-# ---- rows that move while they are read
-
-for my $path ('/api/v4/leads?', '/contacts?', '/tasks?', '/leads/notes')
+if ($part{lists})
 {
-	step("rows of $path change between pages", { kind => 'touch', path => $path, count => 3 });
+	step('a slow drip', { kind => 'drip', path => '/events', seconds => 0.3 });
+	step('an answer later than the time limit', { kind => 'delay', path => '/leads', seconds => 3, count => 2 });
+
+	# ---- rows that move while they are read
+
+	for my $path ('/api/v4/leads?', '/contacts?', '/tasks?', '/leads/notes')
+	{
+		step("rows of $path change between pages", { kind => 'touch', path => $path, count => 3 });
+	}
+	# events and notes that are listed late, within the overlap of the windows
+	$sim->advance(600);
+	$sim->lag(300, 300);
+	sync_hurt();
+	$sim->lag(0, 0);
+	step('events and notes that are listed minutes later');
+
+	# ---- amoCRM's clock
+
+	step('a clock that goes back', { kind => 'skew', path => '/account', seconds => -3600 });
 }
-# events and notes that are listed late, within the overlap of the windows
-$sim->advance(600);
-$sim->lag(300, 300);
-sync_hurt();
-$sim->lag(0, 0);
-step('events and notes that are listed minutes later');
 
-# ---- amoCRM's clock
-
-step('a clock that goes back', { kind => 'skew', path => '/account', seconds => -3600 });
-
-# ---- tokens
-
-live();
-$sim->faults({ kind => 'revoke', path => '/tasks' });
-isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, 'a token revoked in mid-pass ends it');
-like($err, qr/does not accept the token.*HINT:.*connect/s, 'and says what to do');
-is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says so too');
-$sim->token('second');
-$sim->no_faults;
-$node->safe_psql($_, "CALL regcrm.connect('$url', token => 'second')") for qw(clean hurt);
-step('after a new token');
-
-$node->safe_psql('hurt', "CALL regcrm.connect('$url', client_id => 'client', client_secret => 'secret', code => 'code', redirect_uri => 'https://x.example')");
-$sim->expire;
-step('an access token that ended');
-for my $path ($deep ? @paths : '/tasks?')
+if ($part{tokens})
 {
-	step("an access token that ends in mid-pass, at $path", { kind => 'expire', path => $path });
-}
-step('and its refresh answered by 500', { kind => 'expire', path => '/leads' }, { kind => '500', path => 'access_token' });
+	# ---- tokens
 
-# The account gets another subdomain in mid-pass: the hurt one finds it by
-# itself, the clean one is told.
-live();
-$sim->faults({ kind => 'rename', path => '/tasks' });
-sync_hurt();
-$sim->no_faults;
-is($node->safe_psql('hurt', 'SELECT base_url FROM regcrm.account'), "http://localhost:$sim->{port}", 'an account renamed in mid-pass is found');
-$node->safe_psql('clean', "UPDATE regcrm.account SET (base_url, subdomain) = ('http://localhost:$sim->{port}', 'renamed')");
-step('the account is renamed in mid-pass');
-$sim->ask('POST', 'rename?host=');
-usleep(1_000_000);		# to amoCRM both names are one account, to our pacer two
-$node->safe_psql($_, "UPDATE regcrm.account SET (base_url, subdomain) = ('$url', 'avtoshkola')") for qw(clean hurt);
-
-my $refused = $sim->stats->{tokens}{refused};
-is($refused, 0, 'no refresh token was used twice');
-
-# A connection cut after the refresh was consumed: nobody but a person can help.
-$sim->expire;
-$sim->faults({ kind => 'reset', path => 'access_token' });
-$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
-$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
-like($err, qr/Token has been revoked|does not give new tokens/, 'a refresh whose answer was lost');
-is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says what the owner must do');
-$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'second')");
-step('after a new token again');
-
-# ---- TLS
-
-for my $bad ([ 'nobody listens', 'https://127.0.0.1:1' ], [ 'no TLS there', "https://127.0.0.1:" . $sim->{port} ])
-{
 	live();
-	$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$bad->[1]'");
-	isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, "TLS fails: $bad->[0]");
-	like($err, qr/no answer/, 'and it says so');
-	$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$url'");
-	step("after TLS failed: $bad->[0]");
+	$sim->faults({ kind => 'revoke', path => '/tasks' });
+	isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, 'a token revoked in mid-pass ends it');
+	like($err, qr/does not accept the token.*HINT:.*connect/s, 'and says what to do');
+	is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says so too');
+	$sim->token('second');
+	$sim->no_faults;
+	$node->safe_psql($_, "CALL regcrm.connect('$url', token => 'second')") for qw(clean hurt);
+	step('after a new token');
+
+	$node->safe_psql('hurt', "CALL regcrm.connect('$url', client_id => 'client', client_secret => 'secret', code => 'code', redirect_uri => 'https://x.example')");
+	$sim->expire;
+	step('an access token that ended');
+	for my $path ($deep ? @paths : '/tasks?')
+	{
+		step("an access token that ends in mid-pass, at $path", { kind => 'expire', path => $path });
+	}
+	step('and its refresh answered by 500', { kind => 'expire', path => '/leads' }, { kind => '500', path => 'access_token' });
+
+	# The account gets another subdomain in mid-pass: the hurt one finds it by
+	# itself, the clean one is told.
+	live();
+	$sim->faults({ kind => 'rename', path => '/tasks' });
+	sync_hurt();
+	$sim->no_faults;
+	is($node->safe_psql('hurt', 'SELECT base_url FROM regcrm.account'), "http://localhost:$sim->{port}", 'an account renamed in mid-pass is found');
+	$node->safe_psql('clean', "UPDATE regcrm.account SET (base_url, subdomain) = ('http://localhost:$sim->{port}', 'renamed')");
+	step('the account is renamed in mid-pass');
+	$sim->ask('POST', 'rename?host=');
+	usleep(1_000_000);		# to amoCRM both names are one account, to our pacer two
+	$node->safe_psql($_, "UPDATE regcrm.account SET (base_url, subdomain) = ('$url', 'avtoshkola')") for qw(clean hurt);
+
+	my $refused = $sim->stats->{tokens}{refused};
+	is($refused, 0, 'no refresh token was used twice');
+
+	# A connection cut after the refresh was consumed: nobody but a person can help.
+	$sim->expire;
+	$sim->faults({ kind => 'reset', path => 'access_token' });
+	$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
+	$node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err);
+	like($err, qr/Token has been revoked|does not give new tokens/, 'a refresh whose answer was lost');
+	is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'the account says what the owner must do');
+	$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'second')");
+	step('after a new token again');
+
+	# ---- TLS
+
+	for my $bad ([ 'nobody listens', 'https://127.0.0.1:1' ], [ 'no TLS there', "https://127.0.0.1:" . $sim->{port} ])
+	{
+		live();
+		$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$bad->[1]'");
+		isnt($node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err), 0, "TLS fails: $bad->[0]");
+		like($err, qr/no answer/, 'and it says so');
+		$node->safe_psql('hurt', "UPDATE regcrm.account SET base_url = '$url'");
+		step("after TLS failed: $bad->[0]");
+	}
 }
 
 # ---- who syncs dies
@@ -265,7 +288,7 @@ sub killed
 }
 
 my @moments = $deep ? (0, 0.2, 0.29, map { 0.3 + $_ * 0.004 } 0 .. 12) : (0, 0.31);
-for my $path ($deep ? @paths : ('/leads', '/events'))
+for my $path (!$part{kills} ? () : $deep ? @paths : ('/leads', '/events'))
 {
 	for my $moment (@moments)
 	{
@@ -273,7 +296,7 @@ for my $path ($deep ? @paths : ('/leads', '/events'))
 		step(sprintf 'killed %.3f s after %s was asked for', $moment, $path);
 	}
 }
-for my $path ($deep ? @paths : '/tasks?')
+for my $path (!$part{crashes} ? () : $deep ? @paths : '/tasks?')
 {
 	killed('crash', $path, 0.31);
 	step("the server crashed after $path was asked for");

@@ -3,7 +3,9 @@
 # nobody.  (Time limits, sizes, redirects, TLS, proxies: 036; bad answers: 031;
 # cancel and shutdown while a request hangs: 033, 034; the pace: 030, 060.)
 #
-# DEEP=1 (make check-deep): 10,000 requests and 1,000 cancels.
+# DEEP=all (make check-deep): 10,000 requests and 1,000 cancels.
+#
+# deep pieces: all
 
 use strict;
 use warnings;
