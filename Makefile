@@ -7,6 +7,7 @@
 #                        dashboards in a real browser (test/check-deep)
 #   make fuzz            the fuzzers of test/fuzz, ten minutes each; FUZZ_SECONDS says otherwise
 #   make unit            the pure C unit tests only, with sanitizers
+#   make lint            cppcheck, shellcheck, plpgsql_check and how sources look
 #   make demo            a small warehouse to look at; make demo-stop removes it
 #   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
 #
@@ -15,7 +16,7 @@
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check check-deep fuzz unit demo demo-stop dashboards dashboards-stop
+own_goals = check check-deep fuzz unit lint demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
@@ -32,6 +33,9 @@ fuzz:
 
 unit:
 	@test/unit/run
+
+lint:
+	@test/check lint
 
 demo:
 	@test/demo/run

@@ -3,7 +3,7 @@
 \set ON_ERROR_STOP 1
 set session_replication_role = replica;
 set synchronous_commit=off;
-do $$ 
+do $$
 declare k int; s interval; o bigint;
 begin
 for k in 1..38 loop

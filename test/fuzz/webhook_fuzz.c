@@ -24,7 +24,8 @@ check_text(const unsigned char *s, size_t len)
 {
 	for (size_t i = 0; i < len;)
 	{
-		int			more = s[i] < 0x80 ? 0 : s[i] < 0xc2 ? -1 : s[i] < 0xe0 ? 1 : s[i] < 0xf0 ? 2 : s[i] < 0xf5 ? 3 : -1;
+		int			more = s[i] < 0x80 ? 0 : s[i] < 0xc2 ? -1 : s[i] < 0xe0 ? 1 :
+			s[i] < 0xf0 ? 2 : s[i] < 0xf5 ? 3 : -1;
 
 		MUST(more >= 0 && s[i] >= 0x20 && i + (size_t) more < len);
 		if (more == 2)

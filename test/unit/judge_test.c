@@ -693,7 +693,8 @@ test_random(void)
 				case 0:
 				case 1:
 				case 2:
-					move(at, rand() % 4 == 0 ? rand() % NSTAGES : STAGE_NONE, rand() % 10 ? rand() % NSTAGES : STAGE_UNKNOWN);
+					move(at, rand() % 4 == 0 ? rand() % NSTAGES : STAGE_NONE,
+						 rand() % 10 ? rand() % NSTAGES : STAGE_UNKNOWN);
 					break;
 				case 3:
 					task(at, i + 1, FACT_TASK_ADDED, at + rand() % 4 * MIN)->flags = flags & FACT_BY_BOT;
@@ -713,7 +714,8 @@ test_random(void)
 					break;
 				default:
 					fact(at, (FactKind[])
-						 {FACT_CALL_IN, FACT_CALL_OUT, FACT_MESSAGE_IN, FACT_MESSAGE_OUT, FACT_COMMENT, FACT_ROBOT, FACT_VISIT}[rand() % 7], flags);
+						 {FACT_CALL_IN, FACT_CALL_OUT, FACT_MESSAGE_IN, FACT_MESSAGE_OUT,
+						 FACT_COMMENT, FACT_ROBOT, FACT_VISIT}[rand() % 7], flags);
 			}
 		}
 		end = at + rand() % 20 * MIN;
