@@ -282,11 +282,13 @@ BEGIN
 		ADD COLUMN IF NOT EXISTS done_from timestamptz,
 		ADD COLUMN IF NOT EXISTS unsorted boolean NOT NULL DEFAULT false,
 		ADD COLUMN IF NOT EXISTS width interval,
+		ADD COLUMN IF NOT EXISTS empty_from timestamptz,
 		ADD COLUMN IF NOT EXISTS pass_requests bigint,
 		ADD COLUMN IF NOT EXISTS quiet_requests bigint;
 	PERFORM regcrm.describe('regcrm.sync_state', '',
 		'done_from', 'Of a history (its entity ends in /history): moment from which on everything has been read; -infinity = all of it.',
 		'unsorted', 'True where amoCRM does not sort the window being read as it was asked to: its pages count then.',
+		'empty_from', 'Beginning of a stretch of time of which amoCRM last said that it held nothing: it is read once more with the next one. Null = the last one held something.',
 		'width', 'How long the next stretch of time will be, for lists without order; null = not known yet.',
 		'pass_requests', 'Of the entity pass: requests of the last complete pass.',
 		'quiet_requests', 'Of the entity pass: requests of the last pass that had no more to ask than the least.');
@@ -297,7 +299,9 @@ BEGIN
 		ADD COLUMN IF NOT EXISTS loaded_at timestamptz,
 		ADD COLUMN IF NOT EXISTS load_requests bigint,
 		ADD COLUMN IF NOT EXISTS rejudged_at timestamptz NOT NULL DEFAULT now(),
+		ADD COLUMN IF NOT EXISTS rejudged_beside pg_snapshot,
 		ADD COLUMN IF NOT EXISTS judging_changed_at timestamptz,
+		ADD COLUMN IF NOT EXISTS judging_changed_xid xid8,
 		ADD COLUMN IF NOT EXISTS reconciled_at timestamptz;
 	PERFORM regcrm.describe('regcrm.account', '',
 		'loading', 'True while the first load is under way: history comes newest first, and deals that began before known_from are not judged yet.',
@@ -305,7 +309,9 @@ BEGIN
 		'loaded_at', 'When it was complete.',
 		'load_requests', 'How many requests it took, those for the present meanwhile among them.',
 		'rejudged_at', 'Moment of the last rejudge() of all its deals; at first, when the account was made.',
+		'rejudged_beside', 'What else was under way when that rejudge() began: a change in there was not judged by.',
 		'judging_changed_at', 'When its mappings, feeds, users in scope, regulation, calendar or zone were last changed; null = never.',
+		'judging_changed_xid', 'Transaction that changed them.',
 		'reconciled_at', 'When reconcile() last looked for what had been missed.');
 
 	CREATE TABLE IF NOT EXISTS regcrm.wanted (
@@ -355,10 +361,12 @@ BEGIN
 		PRIMARY KEY (kind, name),
 		CONSTRAINT judging_change_kind_check CHECK (kind IN ('regulation', 'calendar', 'all'))
 	);
+	ALTER TABLE regcrm.judging_change ADD COLUMN IF NOT EXISTS xid xid8;
 	PERFORM regcrm.describe('regcrm.judging_change', 'When that by which deals of several accounts are judged was last changed; for what is one account''s own, account.judging_changed_at. Accounts that were not judged again since should be: rejudge().',
 		'kind', 'regulation, calendar, or all.',
 		'name', 'Its code or name; empty for all.',
-		'at', 'When it was last changed.');
+		'at', 'When it was last changed.',
+		'xid', 'Transaction that changed it.');
 END
 $$;
 COMMENT ON FUNCTION regcrm.setup_mapping() IS

@@ -1359,11 +1359,14 @@ BEGIN
 			a.reconciled_at,
 			s.wanted,
 			a.rejudged_at,
-			NOT a.loading AND (COALESCE(a.judging_changed_at > a.rejudged_at, false) OR EXISTS (
-				SELECT FROM regcrm.judging_change c
-				WHERE c.at > a.rejudged_at
+			-- changed since, or by who was under way then (transactions are numbered anew where a dump is restored)
+			NOT a.loading AND EXISTS (
+				SELECT FROM (SELECT 'all', '', a.judging_changed_at, a.judging_changed_xid
+					UNION ALL SELECT j.kind, j.name, j.at, j.xid FROM regcrm.judging_change j) c(kind, name, at, xid)
+				WHERE (c.at > a.rejudged_at
+						OR c.at > a.rejudged_at - interval '1 day' AND NOT pg_visible_in_snapshot(c.xid, a.rejudged_beside))
 					AND (c.kind = 'all' OR c.kind = 'regulation' AND c.name = a.regulation
-						OR c.kind = 'calendar' AND c.name = a.calendar))) AS rejudge_due
+						OR c.kind = 'calendar' AND c.name = a.calendar)) AS rejudge_due
 		FROM regcrm.account a
 		CROSS JOIN LATERAL (
 			SELECT max(y.last_read_at) AS last_read_at,

@@ -14,8 +14,8 @@ declare
 	changed text;
 begin
 	if tg_op = 'TRUNCATE' then
-		insert into regcrm.judging_change as c (kind, name, at) values ('all', '', clock_timestamp())
-			on conflict (kind, name) do update set at = excluded.at;
+		insert into regcrm.judging_change as c (kind, name, at, xid) values ('all', '', clock_timestamp(), pg_current_xact_id())
+			on conflict (kind, name) do update set at = excluded.at, xid = excluded.xid;
 		return null;
 	end if;
 	if tg_op <> 'INSERT' then
@@ -35,10 +35,11 @@ begin
 		where n.name is not null
 	loop
 		if tg_argv[0] = 'account' then
-			update regcrm.account a set judging_changed_at = clock_timestamp() where a.id = changed::bigint;
+			update regcrm.account a set judging_changed_at = clock_timestamp(), judging_changed_xid = pg_current_xact_id()
+				where a.id = changed::bigint;
 		else
-			insert into regcrm.judging_change as c (kind, name, at) values (tg_argv[0], changed, clock_timestamp())
-				on conflict (kind, name) do update set at = excluded.at;
+			insert into regcrm.judging_change as c (kind, name, at, xid) values (tg_argv[0], changed, clock_timestamp(), pg_current_xact_id())
+				on conflict (kind, name) do update set at = excluded.at, xid = excluded.xid;
 		end if;
 	end loop;
 	return null;

@@ -373,6 +373,7 @@ amo_ask(AmoClient *client, const HttpRequest *request, AmoAnswer *answer)
 	answer->body = http.body;
 	answer->length = http.length;
 	answer->retry_after = http.retry_after;
+	answer->unsafe = http.outcome == HTTP_UNSAFE;
 	answer->sent = http.outcome != HTTP_NOT_SENT && http.outcome != HTTP_UNSAFE;
 
 	if (http.outcome != HTTP_ANSWERED)

@@ -42,6 +42,7 @@ typedef struct AmoAnswer
 	int			retry_after;	/* seconds; -1 = not given */
 	bool		is_json;		/* by its content type */
 	bool		sent;			/* false: the server saw nothing of it */
+	bool		unsafe;			/* it is not who it should be */
 	char		reason[512];	/* for people; empty for a page and for nothing */
 } AmoAnswer;
 

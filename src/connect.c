@@ -192,7 +192,7 @@ step_register(void *arg)
 						" SELECT $1, f, '-infinity' FROM unnest('{calls,tasks,comments}'::text[]) f"
 						" ON CONFLICT DO NOTHING", 1, types, values, nulls);
 	if (step->is_new)
-		(void) work_execute("UPDATE regcrm.account a SET rejudged_at = clock_timestamp() WHERE a.id = $1",
+		(void) work_execute("UPDATE regcrm.account a SET rejudged_at = clock_timestamp(), rejudged_beside = pg_current_snapshot() WHERE a.id = $1",
 							1, types, values, nulls);
 
 	/* Whatever kept the account waiting is over. */

@@ -212,6 +212,11 @@ open_window(FeedRun *run)
 	cursor->has_from = cursor->has_done;
 	if (cursor->has_done)
 		cursor->from = cursor->done_to - (run->again ? 0 : OVERLAP);
+	if (!run->again && cursor->has_empty)
+	{
+		cursor->from = Min(cursor->from, Max(cursor->empty_from, run->pass->end - EMPTY_REACH));
+		cursor->has_empty = false;
+	}
 	cursor->to = run->pass->end;
 	if (run->feed->kind == FEED_FIXED && cursor->has_from && run->again && cursor->width > 0)
 		cursor->to = Min(cursor->to, cursor->from + cursor->width);
@@ -331,6 +336,31 @@ ask_page(FeedRun *run, const char *path, AmoAnswer *answer)
 }
 
 /*
+ * Whether an answer that there is nothing is to be heard a second time.  The
+ * end of history is for ever, and so is the end of a window where the page
+ * before promised more.  What a window's first page says is put right by the
+ * next window (open_window).
+ */
+static bool
+is_doubtful(const FeedRun *run, const AmoAnswer *answer)
+{
+	return answer->verdict == AMO_EMPTY && run->feed->kind != FEED_DICTIONARY &&
+		run->pass->trouble == TROUBLE_NONE &&
+		(run->cursor.history || run->comparison != NULL || run->cursor.page > 1);
+}
+
+/* Notes that a window is said to hold nothing, or no more. */
+static void
+note_empty(Cursor *cursor)
+{
+	if (cursor->history || !cursor->has_from ||
+		(cursor->has_empty && cursor->empty_from <= cursor->from))
+		return;
+	cursor->has_empty = true;
+	cursor->empty_from = cursor->from;
+}
+
+/*
  * One page: asked for, taken in, the cursor behind it.
  */
 static PageEnd
@@ -345,9 +375,13 @@ read_page(FeedRun *run, PageStep *step)
 
 	path = page_path(run->feed, &run->cursor, run->limit);
 	end = ask_page(run, path, &answer);
+	if (end == PAGE_TAKEN && is_doubtful(run, &answer))
+		end = ask_page(run, path, &answer);
 	if (end != PAGE_TAKEN)
 		return end;
 	pass->pages++;
+	if (run->feed->kind != FEED_DICTIONARY)
+		skew_clamp(pass, &run->cursor);
 
 	step->cursor.pass = pass;
 	step->cursor.feed = run->feed;
@@ -356,6 +390,8 @@ read_page(FeedRun *run, PageStep *step)
 	step->comparison = run->comparison;
 	if (answer.verdict == AMO_EMPTY)
 	{
+		if (run->feed->kind != FEED_DICTIONARY && run->cursor.page == 1)
+			note_empty(&run->cursor);
 		cursor_advance(run->feed, &run->cursor, &step->stats, false);
 		step->readable = true;
 		error = run->comparison != NULL ? NULL :
@@ -450,7 +486,8 @@ begin_run(FeedRun *run, bool *reached)
 
 	if (run->feed->kind == FEED_DICTIONARY)
 	{
-		*reached = cursor->has_done && !pass->whole && pass->end - cursor->done_to < DICTIONARY_AGE;
+		*reached = cursor->has_done && !pass->whole &&
+			pass->end - cursor->done_to < DICTIONARY_AGE && cursor->done_to - pass->end < DICTIONARY_AGE;
 		if (*reached)
 			return false;
 		cursor->has_from = false;

@@ -143,6 +143,9 @@ fetch_some(Pass *pass, const Feed *feed, const int64 *ids, int n, Comparison *co
 		path = ids_path(feed, ids, n, page);
 		if (!pass_ask(pass, path, false, &answer))
 			return false;
+		/* What is not there may count as deleted: that is heard twice. */
+		if (answer.verdict == AMO_EMPTY && !pass_ask(pass, path, false, &answer))
+			return false;
 		pass->pages++;
 		if (answer.verdict == AMO_EMPTY)
 			return true;

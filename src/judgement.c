@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/datum.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -38,9 +39,13 @@ PG_FUNCTION_INFO_V1(regcrm_flag_expired);
 PG_FUNCTION_INFO_V1(regcrm_judge_deals);
 PG_FUNCTION_INFO_V1(regcrm_account_advanced);
 
+/* What is under way when a rejudge begins is not judged by, though it be older. */
+static Statement select_beside = {
+	"select pg_current_snapshot()", 0, {0}
+};
 static Statement update_account = {
-	"update regcrm.account set rejudged_at = $2 where id = $1 and rejudged_at < $2",
-	2, {INT8OID, TIMESTAMPTZOID}
+	"update regcrm.account set rejudged_at = $2, rejudged_beside = $3 where id = $1 and rejudged_at < $2",
+	3, {INT8OID, TIMESTAMPTZOID, PG_SNAPSHOTOID}
 };
 static Statement select_accounts = {
 	"select id from regcrm.account order by id", 0, {0}
@@ -301,6 +306,19 @@ accounts_to_judge(FunctionCallInfo fcinfo, int *n)
 	return ids;
 }
 
+/* The transactions under way, as a pg_snapshot. */
+static Datum
+under_way(void)
+{
+	bool		isnull;
+	Datum		snapshot;
+
+	(void) statement_write(&select_beside, NULL);
+	snapshot = datumCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull), false, -1);
+	SPI_freetuptable(SPI_tuptable);
+	return snapshot;
+}
+
 Datum
 regcrm_rejudge(PG_FUNCTION_ARGS)
 {
@@ -315,7 +333,7 @@ regcrm_rejudge(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		instant		began = GetCurrentTimestamp();
-		Datum		args[2] = {Int64GetDatum(ids[i]), TimestampTzGetDatum(began)};
+		Datum		args[3] = {Int64GetDatum(ids[i]), TimestampTzGetDatum(began), under_way()};
 
 		progress.account_id = ids[i];
 		batch_judge_account(ids[i], began, say_progress, &progress, &counts);

@@ -178,7 +178,8 @@ step_finish(void *arg)
 	const Oid	types[] = {INT8OID};
 	Datum		values[1] = {Int64GetDatum(step->pass->account_id)};
 
-	if (work_execute("UPDATE regcrm.account a SET loading = false, loaded_at = clock_timestamp(), rejudged_at = clock_timestamp(),"
+	if (work_execute("UPDATE regcrm.account a SET loading = false, loaded_at = clock_timestamp(),"
+					 " rejudged_at = clock_timestamp(), rejudged_beside = pg_current_snapshot(),"
 					 " load_requests = (SELECT sum(s.requests) FROM regcrm.sync_state s WHERE s.account_id = a.id),"
 					 " known_until = CASE WHEN a.known_until = '-infinity' THEN " REACHED " ELSE a.known_until END,"
 					 " known_from = COALESCE(LEAST("

@@ -16,6 +16,9 @@
  *	 way back comes later.  History asks for no window at all, since rows then
  *	 come in the order of their creation and new ones only push others down;
  *	 what a deletion may have pulled up past us, the events name (load.c).
+ * - An answer that there is nothing may be false.  The next window of the feed
+ *	 begins where that one began; where there is no next one (history) or the
+ *	 page before promised more, it is asked for a second time (feed.c).
  * - Events never change, so their windows stand still; but they have no order
  *	 to rely on, so that a long history is cut into windows of some tens of
  *	 pages, whose width follows the density found.
@@ -315,7 +318,7 @@ step_load_cursor(void *arg)
 	step->halted = work_execute("SELECT FROM regcrm.account a WHERE a.id = $1"
 								" AND (a.paused OR a.state = 'disconnected')",
 								1, types, values, NULL) > 0 && !step->pass->forced;
-	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to, s.done_from, s.unsorted,"
+	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to, s.done_from, s.unsorted, s.empty_from,"
 					 " EXTRACT(epoch FROM s.width)::bigint AS width,"
 					 " COALESCE(s.next_try_at <= clock_timestamp(), true) AS due"
 					 " FROM regcrm.sync_state s WHERE s.account_id = $1 AND s.entity = $2",
@@ -330,6 +333,7 @@ step_load_cursor(void *arg)
 		cursor->page = 0;
 	cursor->has_done = read_time("done_to", &cursor->done_to);
 	(void) read_time("done_from", &cursor->done_from);
+	cursor->has_empty = read_time("empty_from", &cursor->empty_from);
 	value = work_datum(0, "unsorted", &isnull);
 	cursor->plain = !isnull && DatumGetBool(value);
 	value = work_datum(0, "width", &isnull);
@@ -362,9 +366,9 @@ step_save_cursor(void *arg)
 	const Cursor *cursor = step->cursor;
 	int64		requests = pass_requests(step->pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID};
-	Datum		values[11];
-	char		nulls[11];
+		INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID, TIMESTAMPTZOID};
+	Datum		values[12];
+	char		nulls[12];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(step->pass->account_id);
@@ -378,6 +382,7 @@ step_save_cursor(void *arg)
 	values[8] = TimestampTzGetDatum(cursor->done_from);
 	values[9] = BoolGetDatum(cursor->plain && cursor->page != 0);
 	values[10] = Int64GetDatum(cursor->width / USECS_PER_SEC);
+	values[11] = TimestampTzGetDatum(cursor->empty_from);
 	if (!cursor->has_from || cursor->page == 0)
 		nulls[2] = 'n';
 	if (cursor->page == 0)
@@ -388,19 +393,22 @@ step_save_cursor(void *arg)
 		nulls[8] = 'n';
 	if (cursor->width == 0)
 		nulls[10] = 'n';
+	if (!cursor->has_empty)
+		nulls[11] = 'n';
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
 						" (account_id, entity, window_from, window_to, page, done_to, rows_read, requests,"
-						"  done_from, unsorted, width, updated_at)"
-						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), clock_timestamp())"
+						"  done_from, unsorted, width, empty_from, updated_at)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), $12, clock_timestamp())"
 						" ON CONFLICT (account_id, entity) DO UPDATE SET"
 						" window_from = excluded.window_from, window_to = excluded.window_to,"
 						" page = excluded.page, done_to = excluded.done_to,"
 						" rows_read = s.rows_read + excluded.rows_read,"
 						" requests = s.requests + excluded.requests,"
 						" done_from = excluded.done_from, unsorted = excluded.unsorted, width = excluded.width,"
+						" empty_from = excluded.empty_from,"
 						" last_error = NULL, last_error_at = NULL, next_try_at = NULL,"
 						" updated_at = excluded.updated_at",
-						11, types, values, nulls);
+						12, types, values, nulls);
 }
 
 /*

@@ -371,7 +371,6 @@ static bool
 run_feeds(Pass *pass)
 {
 	IdentityStep identity;
-	TimestampTz now;
 	bool		complete = true;
 	Trouble		worst = TROUBLE_NONE;
 	char		reason[sizeof(pass->reason)] = "";
@@ -398,13 +397,11 @@ run_feeds(Pass *pass)
 	}
 	pass->has_founded = identity.has_founded;
 	pass->founded = identity.founded;
-	if (!amo_server_time(pass->api, &now))
-		now = GetCurrentTimestamp() - GetCurrentTimestamp() % USECS_PER_SEC;
-	pass->end = now - WINDOW_LAG;
 
 	/* That answer is the first dictionary as well. */
+	pass->end = skew_end(pass);
 	take_account(pass, &identity);
-	if (!load_begin(pass))
+	if (!skew_check(pass) || !load_begin(pass))
 		return false;
 
 	for (int i = 1; i < lengthof(feeds); i++)

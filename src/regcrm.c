@@ -88,6 +88,12 @@ int			regcrm_max_response_size = 65536;
  */
 bool		regcrm_allow_http = false;
 
+/*
+ * Certificates to trust in place of the machine's own, for who stands behind a
+ * gateway that shows its own certificate.  Empty = the machine's.
+ */
+char	   *regcrm_ca_file;
+
 /* Databases in which the launcher keeps a clock and a sync worker. */
 char	   *regcrm_databases;
 
@@ -208,6 +214,13 @@ define_settings(void)
 							PGC_SUSET, GUC_UNIT_KB,
 							NULL, NULL, NULL);
 
+	DefineCustomStringVariable("regcrm.ca_file",
+							   "File of certificates (PEM) that vouch for amoCRM's, in place of the machine's own.",
+							   "For servers behind a gateway that shows a certificate of its own. Empty means the machine's.",
+							   &regcrm_ca_file,
+							   "",
+							   PGC_SUSET, 0,
+							   NULL, NULL, NULL);
 	DefineCustomBoolVariable("regcrm.allow_http",
 							 "Allows base URLs without TLS.",
 							 "For tests against a simulator on the loopback interface only.",

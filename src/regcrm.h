@@ -31,6 +31,7 @@ extern int	regcrm_requests_per_second;
 extern int	regcrm_http_timeout;	/* milliseconds */
 extern int	regcrm_max_response_size;	/* kilobytes */
 extern bool regcrm_allow_http;
+extern char *regcrm_ca_file;	/* "" = the machine's certificates */
 extern char *regcrm_databases;	/* list of names, as the user wrote it */
 
 /* True, and *account_id set, where regcrm.account_id is set. */

@@ -40,6 +40,10 @@
 #define DOCUMENTED_LIMIT	100
 /* No account is older: 2008-01-01, in the server's microseconds. */
 #define AMOCRM_BEGAN		(2922 * USECS_PER_DAY)
+/* How far back a window that held nothing is read once more, at most. */
+#define EMPTY_REACH			USECS_PER_DAY
+/* amoCRM's own clocks may differ from each other by so much. */
+#define CLOCK_SLACK			USECS_PER_MINUTE
 /* A page is never asked to hold fewer rows. */
 #define MIN_LIMIT			25
 /* So often one request is tried within a pass. */
@@ -112,6 +116,9 @@ typedef struct Cursor
 	TimestampTz done_from;		/* history: complete from there on; the
 								 * beginning of time = all of it */
 	int64		width;			/* of windows without order; 0 = not known */
+	bool		has_empty;
+	TimestampTz empty_from;		/* a window began there that was said to hold
+								 * nothing: it is read once more */
 	bool		has_first_deal;
 	TimestampTz first_deal;		/* when the account's first deal began */
 } Cursor;
@@ -310,6 +317,11 @@ extern void pass_note_failure(Pass *pass, const char *entity, bool is_account);
 extern bool feed_run(Pass *pass, const Feed *feed);
 extern bool feed_run_back(Pass *pass, const Feed *feed, TimestampTz target);
 extern bool feed_compare(Pass *pass, const Feed *feed, TimestampTz from, Comparison *comparison);
+
+/* skew.c */
+extern TimestampTz skew_end(const Pass *pass);
+extern bool skew_check(Pass *pass);
+extern void skew_clamp(Pass *pass, Cursor *cursor);
 
 /* load.c */
 extern bool load_begin(Pass *pass);

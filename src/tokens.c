@@ -417,7 +417,7 @@ pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer)
 
 			case AMO_UNREACHED:
 				pass_trouble(pass, TROUBLE_STOP, "no answer: %s", answer->reason);
-				if (!again)
+				if (!again || answer->unsafe)
 					return false;
 				break;
 		}

@@ -193,6 +193,7 @@ class Api:
         self.lag = {"event": 0, "note": 0}          # seconds by which a list is behind
         self.live = Live(self.shown)
         self.running: Optional[asyncio.Task] = None
+        self.tls_port: Optional[int] = None
         self.home = ""                              # the only host that knows the account; "" = any
         self.hidden: dict[tuple, str] = {}          # (kind, id): "unlisted", but shown by id; or "gone"
 
@@ -622,7 +623,7 @@ class Api:
 
     async def sim_stats(self, request: web.Request) -> web.Response:
         seen = self.statistics
-        return web.json_response({"now": self.shown.now, "requests": seen.total, "refused_429": seen.refused,
+        return web.json_response({"now": self.shown.now, "tls_port": self.tls_port, "requests": seen.total, "refused_429": seen.refused,
                                   "most_in_a_second": seen.most, "paths": dict(seen.paths),
                                   "shown": {kind: len(things) for kind, things in self.shown.lists.items()},
                                   "tokens": {"issued": self.tokens.issued, "exchanges": self.tokens.exchanges,

@@ -5,6 +5,7 @@ import argparse
 import asyncio
 import json
 import signal
+import ssl
 import sys
 from collections import Counter
 from datetime import date
@@ -40,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--events-limit", type=int, default=100, help="most events on a page")
     parser.add_argument("--raw-oddities", action="store_true", help="names with NUL and half surrogates")
     parser.add_argument("--checklist", action="store_true", help="deals for what no story does; at least three days")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="the same account over TLS, on another port")
     parser.add_argument("--no-serve", action="store_true", help="write the truth and end")
     return parser.parse_args()
 
@@ -69,6 +71,11 @@ async def serve(api: Api, options: argparse.Namespace) -> None:
     await web.TCPSite(runner, "127.0.0.1", options.port, backlog=256).start()
     port = runner.addresses[0][1]
     api.tokens.api_domain = f"127.0.0.1:{port}"
+    if options.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*options.tls)
+        await web.TCPSite(runner, "127.0.0.1", 0, backlog=256, ssl_context=context).start()
+        api.tls_port = runner.addresses[1][1]
     if options.port_file:
         waiting = options.port_file.with_name(options.port_file.name + ".new")
         waiting.write_text(f"{port}\n")

@@ -8,7 +8,7 @@
 # but every fault at every kind of request, and more places to break an answer
 # at.  The process that syncs killed at any statement: 064.
 #
-# deep pieces: load answers cuts resets lists tokens kills crashes
+# deep pieces: load answers cuts resets lists tokens kills1 kills2 kills3 crashes
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use Warehouse;
 
-my $deep = $ENV{DEEP};
+my ($deep, $third) = ($ENV{DEEP} || '') =~ /^([a-z]*)(\d?)$/;
 my @all = qw(load answers cuts resets lists tokens kills crashes);
 my %part = map { $_ => 1 } $deep ? $deep : @all;
 die "DEEP is one of @all" unless grep { $part{$_} } @all;
@@ -123,7 +123,10 @@ if ($part{load})
 		{ kind => 'break', path => '/leads/notes', at => 'headers', how => 'rst' },
 		{ kind => 'drip', path => '/contacts/notes', seconds => 0.3 },
 		{ kind => '403', path => '/companies/notes' },
-		map { { kind => 'reset', path => '/events', skip => 2 * $_ } } 0 .. 3);
+		(map { { kind => 'reset', path => '/events', skip => 2 * $_ } } 0 .. 3),
+		# where history ends, is for ever
+		(map { { kind => '204', path => $_, skip => 1 } } '/api/v4/leads?', '/contacts?', '/tasks?', '/leads/notes', '/contacts/notes', '/events'),
+		{ kind => 'skew', path => '/account', seconds => 5000 });
 	my $failed = sync_hurt(30);
 	note "the first load took $failed more passes";
 	cmp_ok($failed, '>=', 1, 'the faults did strike');
@@ -190,6 +193,29 @@ if ($part{lists})
 	# ---- amoCRM's clock
 
 	step('a clock that goes back', { kind => 'skew', path => '/account', seconds => -3600 });
+	step('a clock that leaps ahead', { kind => 'skew', path => '/account', seconds => 7200 });
+	for my $path ($deep ? @paths[5 .. $#paths] : '/tasks?')
+	{
+		step("a clock that leaps ahead at $path", { kind => 'skew', path => $path, seconds => 7200 });
+		step("a clock that goes back at $path", { kind => 'skew', path => $path, seconds => -7200 });
+	}
+	# a whole pass is told a wrong time: what happens until the clock is right again must not be lost
+	for my $seconds (7200, -7200)
+	{
+		$sim->faults({ kind => 'skew', seconds => $seconds, count => 1000 });
+		sync_hurt();
+		live();
+		sync_hurt() if $deep;
+		$sim->no_faults;
+		step("a clock that was $seconds s off for a whole pass");
+	}
+
+	# ---- a list that says that there is nothing, although there is
+
+	for my $path ($deep ? @paths[5 .. $#paths] : ('/api/v4/leads?', '/events'))
+	{
+		step("nothing at $path, where rows are", { kind => '204', path => $path });
+	}
 }
 
 if ($part{tokens})
@@ -288,7 +314,7 @@ sub killed
 }
 
 my @moments = $deep ? (0, 0.2, 0.29, map { 0.3 + $_ * 0.004 } 0 .. 12) : (0, 0.31);
-for my $path (!$part{kills} ? () : $deep ? @paths : ('/leads', '/events'))
+for my $path (!$part{kills} ? () : $deep ? @paths[ grep { $_ % 3 == $third - 1 } 0 .. $#paths ] : ('/leads', '/events'))
 {
 	for my $moment (@moments)
 	{

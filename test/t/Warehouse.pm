@@ -12,7 +12,7 @@ use Test::More;
 # that say what went wrong on the way; seen_completed_at is what stood there when a
 # task was first seen done, which the event that tells the moment takes over from.
 my %columns = (
-	account => 'connected_at,load_began_at,loaded_at,load_requests,rejudged_at,judging_changed_at,reconciled_at',
+	account => 'connected_at,load_began_at,loaded_at,load_requests,rejudged_at,rejudged_beside,judging_changed_at,judging_changed_xid,reconciled_at',
 	deal => '', task => 'seen_completed_at', contact => '', manager => '', pipeline => '', status => '', loss_reason => '',
 	custom_field => '', other_event => '', stage_map => '', field_map => '', task_kind_map => '', feed => '',
 	deal_contact => '',
