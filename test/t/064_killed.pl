@@ -11,10 +11,10 @@
 
 use strict;
 use warnings;
-use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Sim;
+use Stumble;
 use Test::More;
 use Time::HiRes qw(time usleep);
 use Warehouse;
@@ -24,12 +24,7 @@ my ($piece, $turn) = $deep =~ /^([a-z]+)(\d*)$/;
 my %turns = (news => 2, first => 6);		# pieces that share the moments of a pass
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 
-# A private copy of PostgreSQL has no headers: those of the one it was made of.
-my ($include) = grep { -e "$_/postgres.h" } map { my $dir = `'$_/pg_config' --includedir-server`; chomp $dir; $dir }
-  grep { -x "$_/pg_config" } split /:/, $ENV{PATH};
-plan skip_all => 'no headers of the server' unless $include;
-plan skip_all => 'no compiler'
-  if system("cc -shared -fPIC -O1 -Wall -I'$include' -o '$tmp/stumble.so' '$FindBin::RealBin/stumble.c'") != 0;
+my $library = Stumble::library() or plan skip_all => 'no compiler, or no headers of the server';
 
 my $sim = Sim->start('--days', 3, '--deals', 4, '--checklist', '--raw-oddities', '--rate', 0);
 my $url = $sim->url;
@@ -37,7 +32,7 @@ my $url = $sim->url;
 my $node = PostgreSQL::Test::Cluster->new('killed');
 $node->init;
 $node->append_conf('postgresql.conf', <<"END");
-shared_preload_libraries = '$tmp/stumble'
+shared_preload_libraries = '$library'
 stumble.once = '$tmp/stumble.once'
 regcrm.allow_http = on
 regcrm.requests_per_second = 64

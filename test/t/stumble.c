@@ -1,16 +1,17 @@
 /*-------------------------------------------------------------------------
  *
  * stumble.c
- *	  For tests only: ends its own process at the Nth moment.
+ *	  For tests only: ends its own process at the Nth moment, or waits there.
  *
  * A moment is the end of a statement at whatever depth (what functions and
  * triggers run counts too), and both sides of a commit.  Built and loaded by
- * test/t/064_killed.pl, installed by nobody.
+ * test/t/Stumble.pm, installed by nobody.
  *
  * stumble.at (of a session) and stumble.worker_at (of workers) say which
  * moment, 0 = none; stumble.seen is how many there were.  A process stumbles
  * only if it can delete the file stumble.once, so that the one that takes its
- * place lives.
+ * place lives.  A worker waits behind a statement that holds the text of
+ * stumble.wait as long as there is that file.
  *
  *-------------------------------------------------------------------------
  */
@@ -37,6 +38,7 @@ static int	worker_at = 0;
 static int	seen = 0;
 static bool softly = false;
 static char *once = NULL;
+static char *wait_behind = NULL;
 
 static ExecutorEnd_hook_type next_end = NULL;
 static ProcessUtility_hook_type next_utility = NULL;
@@ -62,11 +64,15 @@ moment(bool within)
 static void
 end(QueryDesc *query)
 {
+	bool		waits = MyBgworkerEntry != NULL && wait_behind[0] != '\0' && strstr(query->sourceText, wait_behind) != NULL;
+
 	if (next_end)
 		next_end(query);
 	else
 		standard_ExecutorEnd(query);
 	moment(true);
+	while (waits && access(once, F_OK) == 0)
+		usleep(10000);
 }
 
 static void
@@ -104,6 +110,8 @@ _PG_init(void)
 	DefineCustomBoolVariable("stumble.softly", "By an error that ends the process, not by a signal that nobody survives.", NULL,
 							 &softly, false, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("stumble.once", "File whose deletion allows it.", NULL, &once, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("stumble.wait", "Text of the statement behind which a worker waits.", NULL, &wait_behind, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	next_end = ExecutorEnd_hook;
 	ExecutorEnd_hook = end;
