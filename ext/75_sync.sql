@@ -34,7 +34,7 @@ CREATE PROCEDURE regcrm.reconcile(account_id bigint DEFAULT NULL, days integer D
 	LANGUAGE C;
 REVOKE EXECUTE ON PROCEDURE regcrm.reconcile(bigint, integer) FROM PUBLIC;
 COMMENT ON PROCEDURE regcrm.reconcile(bigint, integer) IS
-	'A pass over an account as sync() makes it, and then what it can have missed: what amoCRM has shown in the last days is looked at once more, open leads and tasks are asked for by their numbers (what is gone counts as deleted from now on), and so is what facts name and nobody has. What was found stands in reconciliation. Arguments: account (null = every connected one); how many days back, 1 to 36500. Errors as of sync().';
+	'A pass over an account as sync() makes it, and then what it can have missed: what amoCRM has shown in the last days is looked at once more, open leads and tasks are asked for by their numbers (what is gone counts as deleted from now on), and so is what facts name and nobody has. What was found stands in reconciliation. Where the account is being synced it waits for that, ten minutes at most. Arguments: account (null = every connected one); how many days back, 1 to 36500. Errors as of sync().';
 
 -- Credentials that may not stand in a statement: \copy regcrm.inbox (base_url, token) FROM 'file',
 -- then CALL regcrm.connect('address').  Member of the extension: in no dump.
@@ -178,6 +178,7 @@ CREATE FUNCTION regcrm.jobs(OUT name text, OUT schedule text, OUT command text) 
 	SELECT format('regcrm %s %s', j.name, current_database()), j.schedule, j.command
 	FROM (VALUES
 		('reconcile', '30 0 * * *', 'CALL regcrm.reconcile()'),
+		('reconcile month', '30 2 * * 0', 'CALL regcrm.reconcile(days => 35)'),
 		('retention', '50 1 * * *', 'SELECT regcrm.retention()'),
 		('marts', '10 * * * *', 'CALL regcrm.refresh_marts()')) AS j(name, schedule, command)
 	$$;
@@ -235,7 +236,7 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.schedule_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.schedule_jobs() IS
-	'Gives pg_cron the jobs of this database (regcrm.jobs(): the nightly reconcile and retention, the hourly marts), under the role that calls; called again, brings them up to date. Returns how many there are. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
+	'Gives pg_cron the jobs of this database (regcrm.jobs(): the nightly reconcile and retention, on Sundays a reconcile of a whole month, the hourly marts), under the role that calls; called again, brings them up to date. Returns how many there are. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
 
 CREATE FUNCTION regcrm.unschedule_jobs() RETURNS integer
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

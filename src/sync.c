@@ -45,6 +45,9 @@
 #include "work.h"
 #include "worker.h"
 
+/* How long reconcile() waits for who syncs the account. */
+#define RECONCILE_PATIENCE	(10 * USECS_PER_MINUTE)
+
 PG_FUNCTION_INFO_V1(regcrm_sync);
 PG_FUNCTION_INFO_V1(regcrm_reconcile);
 
@@ -286,6 +289,24 @@ step_list_accounts(void *arg)
 }
 
 /*
+ * Takes the account's lock.  A reconcile that runs at night waits for the pass
+ * that the worker happens to make; who asks for a pass is told instead.
+ */
+static bool
+lock_for(const Pass *pass)
+{
+	TimestampTz until = GetCurrentTimestamp() + RECONCILE_PATIENCE;
+
+	while (!sync_lock(pass->account_id))
+	{
+		if (pass->reconcile_days == 0 || GetCurrentTimestamp() > until)
+			return false;
+		http_pause(100);
+	}
+	return true;
+}
+
+/*
  * Runs a pass and lets go of the account whatever happens.
  */
 static bool
@@ -293,7 +314,7 @@ locked_pass(Pass *pass)
 {
 	volatile bool done = false;
 
-	if (!sync_lock(pass->account_id))
+	if (!lock_for(pass))
 	{
 		if (pass->forced)
 			ereport(ERROR,

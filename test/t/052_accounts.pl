@@ -167,10 +167,10 @@ SKIP:
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_cron');
 	$node->safe_psql('postgres', $statements);
 	is($node->safe_psql('postgres', q{SELECT jobname, database, command FROM cron.job ORDER BY 1}),
-		"regcrm marts crm|crm|CALL regcrm.refresh_marts()\nregcrm reconcile crm|crm|CALL regcrm.reconcile()\nregcrm retention crm|crm|SELECT regcrm.retention()", 'which works');
-	is($node->safe_psql('postgres', 'SELECT regcrm.schedule_jobs(); SELECT regcrm.schedule_jobs()'), "3\n3", 'where it lives here, it is done');
+		"regcrm marts crm|crm|CALL regcrm.refresh_marts()\nregcrm reconcile crm|crm|CALL regcrm.reconcile()\nregcrm reconcile month crm|crm|CALL regcrm.reconcile(days => 35)\nregcrm retention crm|crm|SELECT regcrm.retention()", 'which works');
+	is($node->safe_psql('postgres', 'SELECT regcrm.schedule_jobs(); SELECT regcrm.schedule_jobs()'), "4\n4", 'where it lives here, it is done');
 	is($node->safe_psql('postgres', q{SELECT count(*) FROM cron.job WHERE jobname = 'regcrm reconcile postgres'}), '1', 'once');
-	is($node->safe_psql('postgres', 'SELECT regcrm.unschedule_jobs(); SELECT count(*) FROM cron.job'), "3\n3", 'and undone, those of other databases left alone');
+	is($node->safe_psql('postgres', 'SELECT regcrm.unschedule_jobs(); SELECT count(*) FROM cron.job'), "4\n4", 'and undone, those of other databases left alone');
 }
 my $plain = PostgreSQL::Test::Cluster->new('plain');
 $plain->init;
