@@ -44,7 +44,7 @@ arise(Judge *j, const Rule *rule, int visit, int fact, int64_t task_id, instant 
 {
 	const AtomSet *seen = rule->scope == SCOPE_DEAL ? &j->everything : &happened->all;
 	Finding    *f = finding_new(j, rule, j->visits[visit].stage, fact);
-	Look		look;
+	static const Look nothing = {0};	/* its answers are events */
 
 	f->task_id = task_id;
 	f->due_at = due;
@@ -54,8 +54,7 @@ arise(Judge *j, const Rule *rule, int visit, int fact, int64_t task_id, instant 
 	 * Simultaneous answers count, but for those of the trigger's own token; a
 	 * duty of scope deal takes them whatever visit they belong to.
 	 */
-	look = look_of_visit(j, rule, visit);
-	duty_lives(j, rule, j->nfindings - 1, visit, due, &look);
+	duty_lives(j, rule, j->nfindings - 1, visit, due, &nothing);
 	if (atoms_meet(&rule->other_answers, seen))
 		duty_met(j, rule, &state_of(j, rule)->chain, happen_find(j, &rule->other_answers));
 	else if (!rule->by_task_due)
@@ -86,7 +85,7 @@ nth_fact(const Judge *j, const Rule *rule, int visit)
 			const Fact *fact = &j->line->facts[i];
 
 			if ((fact->kind == FACT_MOVE) == moves &&
-				atoms_has(&j->fact_atoms[i - j->first_fact].all, rule->event) &&
+				atoms_has(&j->fact_atoms[i - j->first_fact], rule->event) &&
 				belongs(j, fact, visit) && ++n == rule->nth)
 				return i;
 		}
@@ -105,7 +104,7 @@ arise_for_tasks(Judge *j, const Rule *rule, int visit, const Happened *happened)
 		const Fact *fact = &j->line->facts[i];
 		instant		due;
 
-		if (!atoms_has(&j->fact_atoms[i - j->first_fact].all, rule->event) ||
+		if (!atoms_has(&j->fact_atoms[i - j->first_fact], rule->event) ||
 			!belongs(j, fact, visit))
 			continue;
 		if (rule->nth != NO_NUMBER && i != nth)
@@ -227,8 +226,8 @@ answer(Judge *j, const Rule *rule, RuleState *state, const AtomSet *happened)
 	}
 }
 
-static void
-answer_duties(Judge *j, const AtomSet *happened)
+void
+answering_answer(Judge *j, const AtomSet *happened)
 {
 	Busy	   *busy = &j->busy[BUSY_ANSWERING];
 
@@ -255,6 +254,13 @@ answer_duties(Judge *j, const AtomSet *happened)
 
 /* ---- form never: what must not happen ---- */
 
+/* Whether the regulation binds who did it. */
+static bool
+binds(const Fact *fact)
+{
+	return (fact->flags & FACT_OUT_OF_SCOPE) == 0;
+}
+
 static void
 trigger_never(Judge *j, const Rule *rule, int visit)
 {
@@ -275,7 +281,7 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 		nth = nth_fact(j, rule, visit);
 	if (!rule->each_task)
 	{
-		if (nth >= 0 && !atoms_has(&j->fact_atoms[nth - j->first_fact].bound, rule->event))
+		if (nth >= 0 && !binds(&j->line->facts[nth]))
 			return;
 		finding_of_the_moment(finding_new(j, rule, v->stage,
 										 happen_find(j, &rule->trigger)), j->now);
@@ -284,10 +290,10 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 	for (int i = j->first_fact; i < j->next_fact; i++)
 	{
 		const Fact *fact = &j->line->facts[i];
-		const Happened *given = &j->fact_atoms[i - j->first_fact];
 		bool		is_task = fact->kind == FACT_TASK_ADDED || fact->kind == FACT_TASK_DONE;
 
-		if (!atoms_has(&given->bound, rule->event) || !belongs(j, fact, visit) ||
+		if (!atoms_has(&j->fact_atoms[i - j->first_fact], rule->event) ||
+			!binds(fact) || !belongs(j, fact, visit) ||
 			(rule->nth != NO_NUMBER && i != nth))
 			continue;
 		if (!is_task && one_without_task)
@@ -300,16 +306,14 @@ trigger_never(Judge *j, const Rule *rule, int visit)
 	}
 }
 
-/* Forms within and never, for what happened in a visit at this instant. */
+/* Forms within and never, for what happened in the present visit at this instant. */
 void
-answering_facts(Judge *j, int visit, const Happened *happened)
+answering_trigger(Judge *j, int visit, const Happened *happened)
 {
 	const Regulation *reg = j->reg;
-	int			stage = j->visits[visit].stage;
-	const StageRules *rules = rules_of_stage(j, stage);
+	const StageRules *rules = j->here;
 
-	answer_duties(j, &happened->all);
-	for (int w = 0; w < ATOM_WORDS; w++)
+	for (int w = 0; w < reg->nwords; w++)
 		for (uint64_t bits = happened->all.w[w] & rules->fact_watch.w[w]; bits != 0; bits &= bits - 1)
 		{
 			int			atom = w * 64 + __builtin_ctzll(bits);
@@ -334,7 +338,7 @@ answering_facts(Judge *j, int visit, const Happened *happened)
 	{
 		const Rule *rule = &reg->rules[reg->after[i]];
 
-		if (rule->stage != stage && j->left_of[rule->stage] > 0 &&
+		if (rule->stage != j->visits[visit].stage && j->left_of[rule->stage] > 0 &&
 			atoms_has(&happened->bound, rule->event))
 			trigger_never(j, rule, visit);
 	}

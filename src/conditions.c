@@ -23,7 +23,7 @@ times_waiting(const Judge *j, int atom)
 		return 0;
 	for (int i = j->first_fact; i < j->next_fact; i++)
 		n += j->line->facts[i].kind == FACT_TASK_ADDED &&
-			atoms_has(&j->fact_atoms[i - j->first_fact].all, atom);
+			atoms_has(&j->fact_atoms[i - j->first_fact], atom);
 	return n;
 }
 

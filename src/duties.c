@@ -59,21 +59,9 @@ duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, cons
 		Busy	   *busy = busy_list(j, rule);
 
 		state->busy = true;
-		busy->rules[busy->n++] = (int) (rule - j->reg->rules);
+		busy->rules[busy->n++] = rule->number;
 		atoms_join(&busy->watch, &rule->looks);
 	}
-}
-
-/* When to warn: a time after the trigger, or before what "by" names. */
-void
-duty_warns(const Judge *j, const Rule *rule, Finding *f)
-{
-	if (!rule->has_warn || f->due_at == INSTANT_NEVER)
-		return;
-	if (rule->by_task_due || rule->by_field != NO_NUMBER)
-		f->warn_at = after(j, rule, f->due_at, -rule->warn);
-	else
-		f->warn_at = after(j, rule, f->arose_at, rule->warn);
 }
 
 
@@ -117,7 +105,11 @@ duty_met(Judge *j, const Rule *rule, int *link, int fact)
 	else
 	{
 		f->met_at = f->ended_at = j->now;
-		finding_answer(j, f, fact);
+		if (fact >= 0)
+		{
+			f->answer_kind = j->line->facts[fact].kind;
+			f->answer_id = j->line->facts[fact].id;
+		}
 		if (j->now <= live->due)
 			f->state = STATE_MET;
 		else

@@ -9,49 +9,6 @@
 
 #include "judge_int.h"
 
-/* fact: what began it, or -1. */
-Finding *
-finding_new(Judge *j, const Rule *rule, int stage, int fact)
-{
-	Finding    *f;
-
-	j->findings = judge_room(j, j->findings, &j->room_findings,
-							 j->nfindings + 1, sizeof(Finding));
-	f = &j->findings[j->nfindings++];
-	*f = j->blank;
-	f->rule = (int) (rule - j->reg->rules);
-	f->stage = stage;
-	f->arose_at = j->now;
-	if (fact >= 0)
-	{
-		f->trigger_kind = (FactKind) j->line->facts[fact].kind;
-		f->trigger_id = j->line->facts[fact].id;
-	}
-	return f;
-}
-
-/* fact: what ended it, or -1. */
-void
-finding_answer(const Judge *j, Finding *f, int fact)
-{
-	if (fact < 0)
-		return;
-	f->answer_kind = (FactKind) j->line->facts[fact].kind;
-	f->answer_id = j->line->facts[fact].id;
-}
-
-/* A thing done, which nothing later cures (flow, never, leave). */
-void
-finding_of_the_moment(Finding *f, instant at)
-{
-	f->state = STATE_MISSED;
-	f->resolution = RESOLUTION_MOMENT;
-	f->breached_at = f->resolved_at = f->ended_at = at;
-}
-
-
-/* ---- the end ---- */
-
 static int64_t
 responsible_at(const Judge *j, instant at)
 {

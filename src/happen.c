@@ -22,7 +22,7 @@ int
 happen_find(const Judge *j, const AtomSet *atoms)
 {
 	for (int i = j->first_fact; i < j->next_fact; i++)
-		if (atoms_meet(&j->fact_atoms[i - j->first_fact].all, atoms))
+		if (atoms_meet(&j->fact_atoms[i - j->first_fact], atoms))
 			return i;
 	return -1;
 }
@@ -230,18 +230,11 @@ apply_fact(Judge *j, int index, AtomSet *atoms)
 	}
 }
 
-static void
-join_happened(Happened *into, const Happened *what)
-{
-	atoms_join(&into->all, &what->all);
-	atoms_join(&into->bound, &what->bound);
-}
-
 /* Notes, of atoms that happen, by what they can be found to have happened. */
 static inline void
 mark(const Judge *j, const AtomSet *atoms, int *last, int with)
 {
-	for (int w = 0; w < ATOM_WORDS; w++)
+	for (int w = 0; w < j->reg->nwords; w++)
 		for (uint64_t bits = atoms->w[w] & j->reg->remembered.w[w]; bits != 0; bits &= bits - 1)
 			last[w * 64 + __builtin_ctzll(bits)] = with;
 }
@@ -322,6 +315,21 @@ set_next_wake(Judge *j)
 	j->dates_changed = false;
 }
 
+/* What fact number i of this instant gives, into what the instant's facts give. */
+static void
+take_in(Judge *j, int i, bool is_new)
+{
+	const Fact *fact = &j->line->facts[j->first_fact + i];
+	AtomSet    *given = &j->fact_atoms[i];
+	Happened   *into = is_new ? &j->new_facts : &j->old_facts;
+
+	atoms_clear(given);
+	apply_fact(j, j->first_fact + i, given);
+	atoms_join(&into->all, given);
+	if (!(fact->flags & FACT_OUT_OF_SCOPE))
+		atoms_join(&into->bound, given);
+}
+
 /* Applies everything of this instant but moves; moving: there are some. */
 void
 happen_facts(Judge *j, bool moving)
@@ -330,29 +338,20 @@ happen_facts(Judge *j, bool moving)
 	int			first = j->next_fact;
 	int			n = 0;
 
-	memset(&j->old_facts, 0, sizeof(Happened));
-	memset(&j->new_facts, 0, sizeof(Happened));
+	j->old_facts = j->new_facts = (Happened) {0};
 	for (; first + n < line->nfacts && line->facts[first + n].at == j->now; n++)
 		if (is_contact(&line->facts[first + n]))
 			j->contact_seq = j->seq;
 	j->first_fact = first;
 	j->next_fact = first + n;
 	j->new_applied = !moving;
-	j->fact_atoms = judge_room(j, j->fact_atoms, &j->room_atoms, n, sizeof(Happened));
+	j->fact_atoms = judge_room(j, j->fact_atoms, &j->room_atoms, n, sizeof(AtomSet));
 	for (int i = 0; i < n; i++)
-	{
-		const Fact *fact = &line->facts[first + i];
-		Happened   *given = &j->fact_atoms[i];
-		bool		is_new = moving && fact->kind == FACT_TASK_ADDED;
-
-		memset(given, 0, sizeof(*given));
-		apply_fact(j, first + i, &given->all);
-		if (!(fact->flags & FACT_OUT_OF_SCOPE))
-			given->bound = given->all;
-		join_happened(is_new ? &j->new_facts : &j->old_facts, given);
-		if (!is_new)
-			count_atoms(j, &given->all);
-	}
+		take_in(j, i, moving && line->facts[first + i].kind == FACT_TASK_ADDED);
+	if (atoms_meet(&j->old_facts.all, &j->reg->counted))
+		for (int i = 0; i < n; i++)
+			if (!moving || line->facts[first + i].kind != FACT_TASK_ADDED)
+				count_atoms(j, &j->fact_atoms[i]);
 	if (j->next_wake == j->now)
 		apply_moments(j);
 	if (j->dates_changed)
@@ -367,7 +366,7 @@ happen_new_facts(Judge *j)
 	mark(j, &j->new_facts.all, j->last_new, j->seq);
 	for (int i = j->first_fact; i < j->next_fact; i++)
 		if (j->line->facts[i].kind == FACT_TASK_ADDED)
-			count_atoms(j, &j->fact_atoms[i - j->first_fact].all);
+			count_atoms(j, &j->fact_atoms[i - j->first_fact]);
 	j->new_applied = true;
 }
 

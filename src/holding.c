@@ -27,8 +27,8 @@ arise_at_move(Judge *j, const Rule *rule, const Move *move, int visit, const Loo
 	if (fine && !tolerance)
 		return;
 	f = finding_new(j, rule, j->visits[visit].stage, move->fact);
-	f->from_stage = move->from;
-	f->to_stage = move->to;
+	f->from_stage = (int16_t) move->from;
+	f->to_stage = (int16_t) move->to;
 	/* a tolerance of nothing is over at once: due lies before any cure */
 	due = j->now - 1;
 	if (tolerance)
@@ -58,7 +58,7 @@ arise_at_move(Judge *j, const Rule *rule, const Move *move, int visit, const Loo
 void
 holding_enter(Judge *j, const Move *move, int visit)
 {
-	const StageRules *rules = rules_of_stage(j, j->visits[visit].stage);
+	const StageRules *rules = j->here;
 	Look		look = {
 		.visit = visit > 0 ? visit - 1 : visit,
 		.subject = visit,
@@ -82,7 +82,7 @@ holding_enter(Judge *j, const Move *move, int visit)
 void
 holding_leave(Judge *j, const Move *move, int visit)
 {
-	const StageRules *rules = rules_of_stage(j, j->visits[visit].stage);
+	const StageRules *rules = j->here;
 	Look		look = {
 		.visit = visit,
 		.subject = visit,
@@ -170,8 +170,8 @@ holding_flow(Judge *j, const Move *move)
 			any_holds(j, rule->unless, rule->nunless, &look))
 			continue;
 		f = finding_new(j, rule, move->to, move->fact);
-		f->from_stage = move->from;
-		f->to_stage = move->to;
+		f->from_stage = (int16_t) move->from;
+		f->to_stage = (int16_t) move->to;
 		finding_of_the_moment(f, j->now);
 	}
 }
@@ -217,7 +217,7 @@ void
 holding_always(Judge *j, const AtomSet *happened, bool moved)
 {
 	int			visit = j->nvisits - 1;
-	const StageRules *rules = rules_of_stage(j, j->visits[visit].stage);
+	const StageRules *rules = j->here;
 
 	if (!moved && !atoms_meet(&rules->always_watch, happened))
 		return;
@@ -246,7 +246,7 @@ holding_always(Judge *j, const AtomSet *happened, bool moved)
 void
 holding_gaps_left(Judge *j, int visit)
 {
-	const StageRules *rules = rules_of_stage(j, j->visits[visit].stage);
+	const StageRules *rules = j->here;
 
 	for (int i = 0; i < rules->nalways; i++)
 	{

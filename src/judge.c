@@ -47,7 +47,7 @@ make_array(Judge *j, int n, size_t size)
 	return j->memory.grow(j->memory.self, NULL, size * (size_t) (n + 1));
 }
 
-/* Makes the arrays that are zero when a deal begins, side by side. */
+/* Makes the arrays that are zero when a deal begins. */
 static void
 make_clean(Judge *j)
 {
@@ -64,12 +64,10 @@ make_clean(Judge *j)
 	size_t		n = sizeof(numbers) / sizeof(numbers[0]);
 	int		   *next;
 
-	j->clean_size = sizeof(RuleState) * (size_t) reg->nrules;
+	j->states = make_array(j, reg->nrules, sizeof(RuleState));
 	for (size_t i = 0; i < n; i++)
-		j->clean_size += sizeof(int) * (size_t) numbers[i].n;
-	j->clean = j->memory.grow(j->memory.self, NULL, j->clean_size + sizeof(RuleState));
-	j->states = j->clean;
-	next = (int *) (j->states + reg->nrules);
+		j->nnumbers += numbers[i].n;
+	next = make_array(j, j->nnumbers, sizeof(int));
 	for (size_t i = 0; i < n; i++)
 	{
 		*numbers[i].array = next;
@@ -145,7 +143,8 @@ begin_deal(Judge *j, const Timeline *line)
 	j->connected_until = INSTANT_EVER;
 	j->fields = judge_room(j, j->fields, &j->room_fields, nfields + 1, sizeof(Field));
 	memset(j->fields, 0, sizeof(Field) * (size_t) nfields);
-	memset(j->clean, 0, j->clean_size);
+	memset(j->states, 0, sizeof(RuleState) * (size_t) reg->nrules);
+	memset(j->last_old, 0, sizeof(int) * (size_t) j->nnumbers);
 	for (int i = 0; i < NBUSY; i++)
 	{
 		j->busy[i].n = 0;
@@ -157,26 +156,32 @@ static void
 run_instant(Judge *j, instant at)
 {
 	bool		moving = j->next_move < j->nmoves && j->moves[j->next_move].at == at;
+	const AtomSet *happened = &j->old_facts.all;
 
 	j->now = at;
 	j->seq++;
 	if (at >= j->connected_until)
 		feeds_look(j);
 	happen_facts(j, moving);
-	j->everything = j->old_facts.all;
+	j->everything = *happened;
 	if (moving)
 	{
 		atoms_join(&j->everything, &j->new_facts.all);
 		holding_recheck(j, &j->everything);
 		visits_move(j);
-		holding_always(j, &j->old_facts.all, true);
+		holding_always(j, happened, true);
+		return;
 	}
-	else if (j->nvisits > 0)
-	{
-		holding_recheck(j, &j->old_facts.all);
-		answering_facts(j, j->nvisits - 1, &j->old_facts);
-		holding_always(j, &j->old_facts.all, false);
-	}
+	if (j->nvisits == 0)
+		return;
+	if (atoms_meet(&j->busy[BUSY_HOLDING].watch, happened))
+		holding_recheck(j, happened);
+	if (atoms_meet(&j->busy[BUSY_ANSWERING].watch, happened))
+		answering_answer(j, happened);
+	if (!atoms_meet(&j->here->interest, happened))
+		return;
+	answering_trigger(j, j->nvisits - 1, &j->old_facts);
+	holding_always(j, happened, false);
 }
 
 int

@@ -138,9 +138,16 @@ typedef enum FindingResolution
 typedef struct Finding
 {
 	int			rule;			/* index in Regulation.rules */
-	int			stage;			/* where the deal stood; STAGE_UNKNOWN */
-	FindingState state;
-	FindingResolution resolution;
+	int16_t		stage;			/* where the deal stood; STAGE_UNKNOWN */
+	int16_t		from_stage;		/* of the move that began it, where one did */
+	int16_t		to_stage;
+	uint8_t		state;			/* FindingState */
+	uint8_t		resolution;		/* FindingResolution */
+	/* Evidence: what began it, what ended it; id 0 = nothing to point at. */
+	uint8_t		trigger_kind;	/* FactKind */
+	uint8_t		answer_kind;
+	int64_t		trigger_id;
+	int64_t		answer_id;
 	int64_t		task_id;		/* NO_TASK */
 	int64_t		manager_id;		/* responsible when it was breached (else when it arose) */
 	instant		arose_at;
@@ -150,13 +157,6 @@ typedef struct Finding
 	instant		breached_at;
 	instant		resolved_at;	/* of a breach */
 	instant		ended_at;		/* of a duty: met, cancelled or resolved */
-	/* Evidence: what began it, what ended it; 0 = nothing to point at. */
-	FactKind	trigger_kind;
-	int64_t		trigger_id;
-	FactKind	answer_kind;
-	int64_t		answer_id;
-	int			from_stage;		/* of the move that began it, where one did */
-	int			to_stage;
 } Finding;
 
 typedef struct Judge Judge;

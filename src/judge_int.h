@@ -129,6 +129,13 @@ typedef struct Happened
 	AtomSet		bound;			/* without acts of users who are not bound */
 } Happened;
 
+static inline void
+join_happened(Happened *into, const Happened *what)
+{
+	atoms_join(&into->all, &what->all);
+	atoms_join(&into->bound, &what->bound);
+}
+
 struct Judge
 {
 	const Regulation *reg;
@@ -150,7 +157,7 @@ struct Judge
 	Happened	new_facts;
 	AtomSet		everything;		/* both, and its moves so far */
 	bool		new_applied;	/* the new ones are in last_new and count */
-	Happened   *fact_atoms;		/* by fact - first_fact */
+	AtomSet    *fact_atoms;		/* by fact - first_fact */
 	int			room_atoms;
 	uint64_t	connected;		/* feeds (FeedNumber) that are connected now, ... */
 	instant		connected_until;	/* ... and until when no other is */
@@ -165,17 +172,15 @@ struct Judge
 	int			room_many;
 	Visit	   *visits;
 	int			nvisits;
+	const StageRules *here;		/* rules of the stage of the last visit */
 	int			room_visits;
 	int		   *bases;			/* counts when each visit began, ncounted a visit */
 	int			room_bases;
 
-	/*
-	 * What is zero when a deal begins, in one piece: memory of its own
-	 * (clean, clean_size) in which the arrays below lie.
-	 */
-	void	   *clean;
-	size_t		clean_size;
 	RuleState  *states;			/* by rule */
+
+	/* The arrays that follow lie side by side in the first one. */
+	int			nnumbers;
 	int		   *last_old;		/* by atom remembered: seq of the last time */
 	int		   *last_new;
 	int		   *last_move;		/* ... the last visit that a move gave it to, + 1 */
@@ -238,9 +243,6 @@ extern void feeds_look(Judge *j);
 extern bool seen_by_two(const Judge *j, const Rule *rule);
 
 /* findings.c */
-extern Finding *finding_new(Judge *j, const Rule *rule, int stage, int fact);
-extern void finding_answer(const Judge *j, Finding *f, int fact);
-extern void finding_of_the_moment(Finding *f, instant at);
 extern void findings_settle(Judge *j);
 
 /* duties.c */
@@ -248,7 +250,6 @@ extern void duty_lives(Judge *j, const Rule *rule, int finding, int visit, insta
 					   const Look *look);
 extern void duty_met(Judge *j, const Rule *rule, int *link, int fact);
 extern void duty_left(Judge *j, const Rule *rule, int *link);
-extern void duty_warns(const Judge *j, const Rule *rule, Finding *f);
 extern void duties_end_visit(Judge *j, int visit);
 extern void duties_finish(Judge *j, instant end, bool deleted);
 
@@ -261,7 +262,8 @@ extern void holding_always(Judge *j, const AtomSet *happened, bool moved);
 extern void holding_gaps_left(Judge *j, int visit);
 
 /* answering.c */
-extern void answering_facts(Judge *j, int visit, const Happened *happened);
+extern void answering_answer(Judge *j, const AtomSet *happened);
+extern void answering_trigger(Judge *j, int visit, const Happened *happened);
 extern void answering_verdict(Judge *j, int fact);
 
 /* Makes room for at least needed elements; contents are kept. */
@@ -282,7 +284,7 @@ rules_of_stage(const Judge *j, int stage)
 static inline RuleState *
 state_of(const Judge *j, const Rule *rule)
 {
-	return &j->states[rule - j->reg->rules];
+	return &j->states[rule->number];
 }
 
 static inline bool
@@ -294,7 +296,13 @@ in_force(const Rule *rule, instant at)
 static inline instant
 after(const Judge *j, const Rule *rule, instant at, int64_t duration)
 {
-	return calendar_add(rule->business ? j->line->calendar : NULL, at, duration);
+	instant		sum;
+
+	if (rule->business && j->line->calendar)
+		return calendar_add(j->line->calendar, at, duration);
+	if (at == INSTANT_NEVER || at == INSTANT_EVER || !__builtin_add_overflow(at, duration, &sum))
+		return at == INSTANT_NEVER || at == INSTANT_EVER ? at : sum;
+	return duration > 0 ? INSTANT_NEVER : INSTANT_EVER;
 }
 
 static inline bool
@@ -322,6 +330,48 @@ static inline int
 counted_before(const Judge *j, int counter)
 {
 	return j->count_seq == j->seq ? j->count_before[counter] : j->count[counter];
+}
+
+/* fact: what began it, or -1. */
+static inline Finding *
+finding_new(Judge *j, const Rule *rule, int stage, int fact)
+{
+	Finding    *f;
+
+	j->findings = judge_room(j, j->findings, &j->room_findings,
+							 j->nfindings + 1, sizeof(Finding));
+	f = &j->findings[j->nfindings++];
+	*f = j->blank;
+	f->rule = rule->number;
+	f->stage = (int16_t) stage;
+	f->arose_at = j->now;
+	if (fact >= 0)
+	{
+		f->trigger_kind = j->line->facts[fact].kind;
+		f->trigger_id = j->line->facts[fact].id;
+	}
+	return f;
+}
+
+/* A thing done, which nothing later cures (flow, never, leave). */
+static inline void
+finding_of_the_moment(Finding *f, instant at)
+{
+	f->state = STATE_MISSED;
+	f->resolution = RESOLUTION_MOMENT;
+	f->breached_at = f->resolved_at = f->ended_at = at;
+}
+
+/* When to warn: a time after the trigger, or before what "by" names. */
+static inline void
+duty_warns(const Judge *j, const Rule *rule, Finding *f)
+{
+	if (!rule->has_warn || f->due_at == INSTANT_NEVER)
+		return;
+	if (rule->by_task_due || rule->by_field != NO_NUMBER)
+		f->warn_at = after(j, rule, f->due_at, -rule->warn);
+	else
+		f->warn_at = after(j, rule, f->arose_at, rule->warn);
 }
 
 static inline Look

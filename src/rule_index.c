@@ -24,6 +24,7 @@ index_atoms(Compiler *c)
 {
 	Regulation *reg = c->reg;
 
+	reg->nwords = (reg->natoms + 63) / 64;
 	reg->atom_of_stage = numbers(c, reg->nstages);
 	reg->atom_of_scenario = numbers(c, reg->nscenarios);
 	reg->atom_of_field = numbers(c, reg->nfields);
@@ -177,6 +178,14 @@ index_rules(Compiler *c)
 			reg->after[reg->nafter++] = i;
 			atoms_join(&reg->after_watch, &rule->trigger);
 		}
+	}
+	for (int stage = 0; stage <= reg->nstages; stage++)
+	{
+		StageRules *lists = &reg->by_stage[stage];
+
+		lists->interest = lists->fact_watch;
+		atoms_join(&lists->interest, &lists->always_watch);
+		atoms_join(&lists->interest, &reg->after_watch);
 	}
 }
 

@@ -358,7 +358,7 @@ compile_rule(Compiler *c, int row)
 				also;
 
 	c->row = row;
-	rule->source = row;
+	rule->number = rule->source = row;
 	rule->event = rule->by_field = rule->by_changed = NO_NUMBER;
 	rule->nth = s->nth;
 	c->column = "code";

@@ -148,6 +148,7 @@ typedef enum RuleScope
 
 typedef struct Rule
 {
+	int			number;			/* index in Regulation.rules */
 	int			source;			/* index of the RuleSource it came from */
 	int			code;			/* index in Regulation.codes */
 	RuleForm	form;
@@ -214,6 +215,7 @@ typedef struct StageRules
 	int		   *fact;
 	int		   *of_atom;
 	AtomSet		fact_watch;		/* atoms with a rule there */
+	AtomSet		interest;		/* all that any rule looks at in this stage, but at moves */
 } StageRules;
 
 /* What choosing a scenario says of the call, while its row is valid. */
@@ -245,6 +247,7 @@ typedef struct Regulation
 	Transition *transitions;
 	int		   *ways;			/* by (from + 1) * nstages + to: the first row */
 	int			natoms;
+	int			nwords;			/* of a set of atoms that are in use */
 	Atom		atoms[MAX_ATOMS];
 	AtomSet		counted;		/* atoms whose number is asked for */
 	AtomSet		remembered;		/* atoms of which it is asked whether they happened */

@@ -13,13 +13,6 @@
 #include "judge_int.h"
 
 static void
-join_happened(Happened *into, const Happened *what)
-{
-	atoms_join(&into->all, &what->all);
-	atoms_join(&into->bound, &what->bound);
-}
-
-static void
 give_stage(const Judge *j, const Move *move, AtomSet *atoms)
 {
 	if (move->observed && move->to >= 0 && j->reg->atom_of_stage[move->to] != NO_NUMBER)
@@ -29,20 +22,6 @@ give_stage(const Judge *j, const Move *move, AtomSet *atoms)
 		atoms_add(atoms, ATOM_BOT_ACT);
 		atoms_add(atoms, ATOM_BOT);
 	}
-}
-
-/*
- * What a move gives to the visit that it ends.  That the deal enters a stage
- * (ATOM_ENTER, which sets duties in motion) belongs to the visit that begins.
- */
-static void
-atoms_of_move(const Judge *j, const Move *move, Happened *happened)
-{
-	memset(happened, 0, sizeof(*happened));
-	atoms_add(&happened->all, ATOM_LEAVE);
-	give_stage(j, move, &happened->all);
-	if (move->binds)
-		happened->bound = happened->all;
 }
 
 /*
@@ -64,21 +43,37 @@ look_up(const Judge *j, Move *move)
 }
 
 static void
+answering_facts(Judge *j, int visit, const Happened *happened)
+{
+	answering_answer(j, &happened->all);
+	answering_trigger(j, visit, happened);
+}
+
+/*
+ * What a move gives belongs to the visit that it ends.  That the deal enters a
+ * stage (ATOM_ENTER, which sets duties in motion) belongs to the visit that
+ * begins.
+ */
+static void
 end_visit(Judge *j, const Move *move, Happened *happened)
 {
 	int			number = j->nvisits - 1;
 	int			stage = j->visits[number].stage;
-	Happened   *given = &j->fact_atoms[move->fact - j->first_fact];
+	AtomSet    *given = &j->fact_atoms[move->fact - j->first_fact];
 
-	atoms_of_move(j, move, given);
-	join_happened(happened, given);
-	atoms_join(&j->everything, &given->all);
-	happen_move(j, number, &given->all);
+	atoms_clear(given);
+	atoms_add(given, ATOM_LEAVE);
+	give_stage(j, move, given);
+	atoms_join(&happened->all, given);
+	if (move->binds)
+		atoms_join(&happened->bound, given);
+	atoms_join(&j->everything, given);
+	happen_move(j, number, given);
 	answering_facts(j, number, happened);
-	holding_recheck(j, &given->all);
+	holding_recheck(j, given);
 	holding_leave(j, move, number);
 	duties_end_visit(j, number);
-	memset(given, 0, sizeof(*given));
+	atoms_clear(given);
 	if (stage >= 0)
 		j->left_of[stage]++;
 }
@@ -113,6 +108,7 @@ begin_visit(Judge *j, const Move *move, bool passing)
 			else if (fact->kind == FACT_CALL_IN || fact->kind == FACT_CALL_OUT)
 				last_call = fact->flags & FACT_ANSWERED ? CALL_TALK : CALL_MISSED;
 		}
+	j->here = rules_of_stage(j, move->to);
 	visit = &j->visits[number];
 	*visit = (Visit) {
 		.stage = move->to,
@@ -171,7 +167,7 @@ visits_move(Judge *j)
 		bool		passing = j->next_move < j->nmoves &&
 			j->moves[j->next_move].at == j->now;
 		bool		first = j->nvisits == 0;
-		Happened   *given = &j->fact_atoms[move->fact - j->first_fact];
+		AtomSet    *given = &j->fact_atoms[move->fact - j->first_fact];
 		AtomSet		beginning = {0};
 
 		look_up(j, move);
@@ -185,7 +181,7 @@ visits_move(Judge *j)
 		holding_flow(j, move);
 		holding_enter(j, move, j->nvisits - 1);
 		atoms_of_entering(j, move, &beginning, &happened);
-		*given = happened;
+		*given = happened.all;
 		if (passing || first)
 			join_happened(&happened, &j->old_facts);
 		if (!passing)
