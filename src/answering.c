@@ -44,7 +44,7 @@ arise(Judge *j, const Rule *rule, int visit, int fact, int64_t task_id, instant 
 {
 	const AtomSet *seen = rule->scope == SCOPE_DEAL ? &j->everything : &happened->all;
 	Finding    *f = finding_new(j, rule, j->visits[visit].stage, fact);
-	static const Look nothing = {0};	/* its answers are events */
+	Look		nothing = {0};	/* its answers are events */
 
 	f->task_id = task_id;
 	f->due_at = due;
@@ -54,7 +54,7 @@ arise(Judge *j, const Rule *rule, int visit, int fact, int64_t task_id, instant 
 	 * Simultaneous answers count, but for those of the trigger's own token; a
 	 * duty of scope deal takes them whatever visit they belong to.
 	 */
-	duty_lives(j, rule, j->nfindings - 1, visit, due, &nothing);
+	duty_lives(j, rule, j->nfindings - 1, visit, due, nothing);
 	if (atoms_meet(&rule->other_answers, seen))
 		duty_met(j, rule, &state_of(j, rule)->chain, happen_find(j, &rule->other_answers));
 	else if (!rule->by_task_due)
@@ -150,11 +150,20 @@ static void
 trigger_within(Judge *j, const Rule *rule, int visit, const Happened *happened)
 {
 	RuleState  *state = state_of(j, rule);
-	bool		triggered = atoms_has(&happened->all, rule->event) && is_nth(j, rule, visit);
-	bool		rearmed = state->armed_visit == visit + 1 &&
-		atoms_has(&happened->all, rule->by_changed);
+	bool		triggered,
+				rearmed;
 	Look		look;
 
+	if (rule->plain)
+	{
+		if (state->open_visit != visit + 1 && in_force(rule, j->now) && can_be_seen(j, rule))
+			arise(j, rule, visit, happen_find(j, &rule->trigger), NO_TASK,
+				  after(j, rule, j->now, rule->within), happened);
+		return;
+	}
+	triggered = atoms_has(&happened->all, rule->event) && is_nth(j, rule, visit);
+	rearmed = state->armed_visit == visit + 1 &&
+		atoms_has(&happened->all, rule->by_changed);
 	if (!triggered && !rearmed)
 		return;
 	/* while a duty is unmet in a visit, a new trigger makes no second one */
@@ -236,7 +245,7 @@ answering_answer(Judge *j, const AtomSet *happened)
 	atoms_clear(&busy->watch);
 	for (int i = busy->n - 1; i >= 0; i--)
 	{
-		const Rule *rule = &j->reg->rules[busy->rules[i]];
+		const Rule *rule = busy->rules[i];
 		RuleState  *state = state_of(j, rule);
 
 		if (atoms_meet(&rule->looks, happened))
@@ -320,7 +329,7 @@ answering_trigger(Judge *j, int visit, const Happened *happened)
 
 			for (int i = rules->of_atom[atom]; i < rules->of_atom[atom + 1]; i++)
 			{
-				const Rule *rule = &reg->rules[rules->fact[i]];
+				const Rule *rule = rules->fact[i];
 
 				if (rule->form == FORM_NEVER)
 				{
@@ -336,7 +345,7 @@ answering_trigger(Judge *j, int visit, const Happened *happened)
 		return;
 	for (int i = 0; i < reg->nafter; i++)
 	{
-		const Rule *rule = &reg->rules[reg->after[i]];
+		const Rule *rule = reg->after[i];
 
 		if (rule->stage != j->visits[visit].stage && j->left_of[rule->stage] > 0 &&
 			atoms_has(&happened->bound, rule->event))
@@ -391,7 +400,7 @@ fail(Judge *j, const Rule *rule, int fact)
 		f->met_at = f->resolved_at = f->ended_at = INSTANT_NEVER;
 		f->answer_id = 0;
 	}
-	duty_lives(j, rule, finding, 0, j->now - 1, &look);
+	duty_lives(j, rule, finding, 0, j->now - 1, look);
 }
 
 void
@@ -401,7 +410,7 @@ answering_verdict(Judge *j, int index)
 
 	for (int i = 0; i < j->reg->nattest; i++)
 	{
-		const Rule *rule = &j->reg->rules[j->reg->attest[i]];
+		const Rule *rule = j->reg->attest[i];
 		int		   *chain = &state_of(j, rule)->chain;
 
 		if (rule->code != fact->u.verdict.code)

@@ -74,18 +74,18 @@ comment_where_required(const Judge *j, const Look *look)
 		(j->contact_seq > 0 && j->comment_seq >= j->contact_seq);
 }
 
+/* The moment that a condition's field holds; INSTANT_NEVER where it holds none. */
+static instant
+moment_of(const Judge *j, const Condition *cond)
+{
+	const Field *field = &j->fields[cond->number];
+
+	return field->holds ? field->moment : INSTANT_NEVER;
+}
+
 static bool
 holds(const Judge *j, const Condition *cond, const Look *look)
 {
-	const Field *field = NULL;
-	bool		dated = false;
-
-	if (cond->kind == COND_FIELD || cond->kind == COND_PASSED ||
-		cond->kind == COND_AHEAD || cond->kind == COND_SOON)
-	{
-		field = &j->fields[cond->number];
-		dated = field->holds && field->moment != INSTANT_NEVER;
-	}
 	switch (cond->kind)
 	{
 		case COND_HAPPENED:
@@ -98,14 +98,14 @@ holds(const Judge *j, const Condition *cond, const Look *look)
 		case COND_STAGE:
 			return j->visits[j->nvisits - 1].stage >= 0;
 		case COND_FIELD:
-			return field->holds;
+			return j->fields[cond->number].holds;
 		case COND_PASSED:
-			return dated && field->moment <= j->now;
+			return moment_of(j, cond) <= j->now;
 		case COND_AHEAD:
-			return dated && field->moment > j->now;
+			return moment_of(j, cond) > j->now && moment_of(j, cond) != INSTANT_NEVER;
 		case COND_SOON:
-			return dated && field->moment > j->now &&
-				(uint64_t) field->moment - (uint64_t) j->now < (uint64_t) cond->value;
+			return moment_of(j, cond) > j->now && moment_of(j, cond) != INSTANT_NEVER &&
+				(uint64_t) moment_of(j, cond) - (uint64_t) j->now < (uint64_t) cond->value;
 		case COND_VISITED:
 			return j->first_visit[cond->number] > 0 &&
 				(!look->before || j->first_visit[cond->number] <= look->subject + 1);

@@ -17,23 +17,8 @@
  */
 #include "judge_int.h"
 
-static Busy *
-busy_list(Judge *j, const Rule *rule)
-{
-	switch (rule->form)
-	{
-		case FORM_ENTER:
-		case FORM_LEAVE:
-			return &j->busy[BUSY_HOLDING];
-		case FORM_WITHIN:
-			return &j->busy[BUSY_ANSWERING];
-		default:
-			return &j->busy[BUSY_OTHER];
-	}
-}
-
 void
-duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, const Look *look)
+duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, Look look)
 {
 	RuleState  *state = state_of(j, rule);
 	int			number = j->free_live - 1;
@@ -51,15 +36,15 @@ duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, cons
 		.visit = visit,
 		.arose_seq = j->seq,
 		.due = due,
-		.look = *look,
+		.look = look,
 	};
 	state->chain = number + 1;
 	if (!state->busy)
 	{
-		Busy	   *busy = busy_list(j, rule);
+		Busy	   *busy = &j->busy[busy_list(rule)];
 
 		state->busy = true;
-		busy->rules[busy->n++] = rule->number;
+		busy->rules[busy->n++] = rule;
 		atoms_join(&busy->watch, &rule->looks);
 	}
 }
@@ -176,7 +161,7 @@ duties_end_visit(Judge *j, int visit)
 	for (int b = BUSY_HOLDING; b <= BUSY_ANSWERING; b++)
 		for (int i = 0; i < j->busy[b].n; i++)
 		{
-			const Rule *rule = &j->reg->rules[j->busy[b].rules[i]];
+			const Rule *rule = j->busy[b].rules[i];
 			int		   *link = &state_of(j, rule)->chain;
 
 			if (rule->form == FORM_LEAVE)
@@ -214,7 +199,7 @@ duties_finish(Judge *j, instant end, bool deleted)
 	for (int b = 0; b < NBUSY; b++)
 		for (int i = 0; i < j->busy[b].n; i++)
 		{
-			const Rule *rule = &j->reg->rules[j->busy[b].rules[i]];
+			const Rule *rule = j->busy[b].rules[i];
 			int		   *link = &state_of(j, rule)->chain;
 
 			while (*link != 0)

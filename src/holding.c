@@ -47,7 +47,7 @@ arise_at_move(Judge *j, const Rule *rule, const Move *move, int visit, const Loo
 	{
 		if (!tolerance)
 			f->breached_at = j->now;
-		duty_lives(j, rule, j->nfindings - 1, visit, due, look);
+		duty_lives(j, rule, j->nfindings - 1, visit, due, *look);
 	}
 }
 
@@ -69,7 +69,7 @@ holding_enter(Judge *j, const Move *move, int visit)
 		return;
 	for (int i = 0; i < rules->nenter; i++)
 	{
-		const Rule *rule = &j->reg->rules[rules->enter[i]];
+		const Rule *rule = rules->enter[i];
 
 		if (rule->nth != NO_NUMBER && j->visits[visit].ordinal != rule->nth)
 			continue;
@@ -94,7 +94,7 @@ holding_leave(Judge *j, const Move *move, int visit)
 		return;
 	for (int i = 0; i < rules->nleave; i++)
 	{
-		const Rule *rule = &j->reg->rules[rules->leave[i]];
+		const Rule *rule = rules->leave[i];
 
 		look.deal = rule->scope == SCOPE_DEAL;
 		arise_at_move(j, rule, move, visit, &look);
@@ -130,7 +130,7 @@ holding_recheck(Judge *j, const AtomSet *happened)
 	atoms_clear(&busy->watch);
 	for (int i = busy->n - 1; i >= 0; i--)
 	{
-		const Rule *rule = &j->reg->rules[busy->rules[i]];
+		const Rule *rule = busy->rules[i];
 		RuleState  *state = state_of(j, rule);
 
 		if (atoms_meet(&rule->watch, happened))
@@ -156,7 +156,7 @@ holding_flow(Judge *j, const Move *move)
 		return;
 	for (int i = 0; i < j->reg->nflow; i++)
 	{
-		const Rule *rule = &j->reg->rules[j->reg->flow[i]];
+		const Rule *rule = j->reg->flow[i];
 		Look		look = {
 			.deal = rule->scope == SCOPE_DEAL,
 			.visit = j->nvisits > 1 ? j->nvisits - 2 : 0,
@@ -196,7 +196,7 @@ begin_gap(Judge *j, const Rule *rule, int visit, const Look *look)
 	}
 	else
 		f->breached_at = j->now;
-	duty_lives(j, rule, j->nfindings - 1, visit, due, look);
+	duty_lives(j, rule, j->nfindings - 1, visit, due, *look);
 }
 
 /* The gap is over; met where what is expected has come, else it does not run. */
@@ -212,34 +212,34 @@ end_gap(Judge *j, const Rule *rule, bool met)
 			duty_left(j, rule, link);
 }
 
-/* Looks at the conditions of the present stage, when something has changed. */
+/* Looks at what a rule asks of the present visit, when something has changed. */
+static void
+look_at(Judge *j, const Rule *rule, int visit)
+{
+	bool	   *gap = &state_of(j, rule)->gap;
+	Look		look = look_of_visit(j, rule, visit);
+	bool		met = any_holds(j, rule->expect, rule->nexpect, &look);
+	bool		fine = met || any_holds(j, rule->unless, rule->nunless, &look);
+
+	if (fine == !*gap)
+		return;
+	*gap = !fine;
+	if (fine)
+		end_gap(j, rule, met);
+	else
+		begin_gap(j, rule, visit, &look);
+}
+
 void
 holding_always(Judge *j, const AtomSet *happened, bool moved)
 {
-	int			visit = j->nvisits - 1;
 	const StageRules *rules = j->here;
 
 	if (!moved && !atoms_meet(&rules->always_watch, happened))
 		return;
 	for (int i = 0; i < rules->nalways; i++)
-	{
-		const Rule *rule = &j->reg->rules[rules->always[i]];
-		bool	   *gap = &state_of(j, rule)->gap;
-		Look		look;
-		bool		met,
-					fine;
-
-		if (!moved && !atoms_meet(&rule->watch, happened))
-			continue;
-		look = look_of_visit(j, rule, visit);
-		met = any_holds(j, rule->expect, rule->nexpect, &look);
-		fine = met || any_holds(j, rule->unless, rule->nunless, &look);
-		if (!fine && !*gap)
-			begin_gap(j, rule, visit, &look);
-		else if (fine && *gap)
-			end_gap(j, rule, met);
-		*gap = !fine;
-	}
+		if (moved || atoms_meet(&rules->always[i]->watch, happened))
+			look_at(j, rules->always[i], j->nvisits - 1);
 }
 
 /* The visit is over: its gaps end, met where that comes in the same second. */
@@ -250,7 +250,7 @@ holding_gaps_left(Judge *j, int visit)
 
 	for (int i = 0; i < rules->nalways; i++)
 	{
-		const Rule *rule = &j->reg->rules[rules->always[i]];
+		const Rule *rule = rules->always[i];
 		RuleState  *state = state_of(j, rule);
 		Look		look;
 

@@ -99,7 +99,7 @@ judge_create(const Regulation *regulation, const Memory *memory,
 	j->count_before = make_array(j, j->ncounted, sizeof(int));
 	j->count_moves = make_array(j, j->ncounted, sizeof(int));
 	for (int i = 0; i < NBUSY; i++)
-		j->busy[i].rules = make_array(j, regulation->nrules, sizeof(int));
+		j->busy[i].rules = make_array(j, regulation->nrules, sizeof(Rule *));
 	make_clean(j);
 	j->blank = (Finding) {
 		.state = STATE_PENDING,

@@ -104,7 +104,7 @@ typedef struct RuleState
 typedef struct Busy
 {
 	int			n;
-	int		   *rules;
+	const Rule **rules;
 	AtomSet		watch;			/* at least what any of them looks at */
 } Busy;
 
@@ -247,7 +247,7 @@ extern void findings_settle(Judge *j);
 
 /* duties.c */
 extern void duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due,
-					   const Look *look);
+					   Look look);
 extern void duty_met(Judge *j, const Rule *rule, int *link, int fact);
 extern void duty_left(Judge *j, const Rule *rule, int *link);
 extern void duties_end_visit(Judge *j, int visit);
@@ -279,6 +279,15 @@ static inline const StageRules *
 rules_of_stage(const Judge *j, int stage)
 {
 	return &j->reg->by_stage[stage < 0 ? j->reg->nstages : stage];
+}
+
+/* The list in which a rule stands when it has live duties. */
+static inline int
+busy_list(const Rule *rule)
+{
+	if (rule->form == FORM_WITHIN)
+		return BUSY_ANSWERING;
+	return rule->form == FORM_ENTER || rule->form == FORM_LEAVE ? BUSY_HOLDING : BUSY_OTHER;
 }
 
 static inline RuleState *

@@ -113,13 +113,22 @@ moves_collect(Judge *j, instant end)
 	int			group[MAX_CHAIN];
 
 	j->nmoves = 0;
-	for (int i = 0; i < line->nfacts && line->facts[i].at <= end;)
+	for (int i = 0; i < line->nfacts;)
 	{
 		instant		at = line->facts[i].at;
-		int			stage = j->nmoves > 0 ? j->moves[j->nmoves - 1].to : STAGE_NONE;
+		int			stage;
 		int			first = i;
 		int			n = 0;
 
+		/* what stands before an instant's first move is none */
+		if (line->facts[i].kind != FACT_MOVE)
+		{
+			i++;
+			continue;
+		}
+		if (at > end)
+			break;
+		stage = j->nmoves > 0 ? j->moves[j->nmoves - 1].to : STAGE_NONE;
 		for (; i < line->nfacts && line->facts[i].at == at; i++)
 		{
 			if (line->facts[i].kind != FACT_MOVE)

@@ -91,6 +91,8 @@ index_rule(Rule *rule)
 		else
 			rule->seen_by_two = true;
 	}
+	rule->plain = rule->nth == NO_NUMBER && rule->nunless == 0 && !rule->each_task &&
+		rule->by_field == NO_NUMBER;
 	rule->other_answers = rule->answers;
 	for (int w = 0; w < ATOM_WORDS; w++)
 		rule->other_answers.w[w] &= ~rule->trigger.w[w];
@@ -116,13 +118,13 @@ index_events(Compiler *c, StageRules *lists, int stage)
 	int			n = 0;
 
 	lists->of_atom = compiler_make(c, sizeof(int) * (reg->natoms + 1));
-	lists->fact = compiler_make(c, sizeof(int) * (reg->nrules * 2 + 1));
+	lists->fact = compiler_make(c, sizeof(Rule *) * (reg->nrules * 2 + 1));
 	for (int atom = 0; atom < reg->natoms; atom++)
 	{
 		lists->of_atom[atom] = n;
 		for (int i = 0; i < reg->nrules; i++)
 			if (set_in_motion(&reg->rules[i], stage, atom))
-				lists->fact[n++] = i;
+				lists->fact[n++] = &reg->rules[i];
 		if (n > lists->of_atom[atom])
 			atoms_add(&lists->fact_watch, atom);
 	}
@@ -136,16 +138,16 @@ index_rules(Compiler *c)
 	Regulation *reg = c->reg;
 
 	reg->by_stage = compiler_make(c, sizeof(StageRules) * (reg->nstages + 1));
-	reg->flow = compiler_make(c, sizeof(int) * (reg->nrules + 1));
-	reg->attest = compiler_make(c, sizeof(int) * (reg->nrules + 1));
-	reg->after = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+	reg->flow = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
+	reg->attest = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
+	reg->after = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
 	for (int stage = 0; stage <= reg->nstages; stage++)
 	{
 		StageRules *lists = &reg->by_stage[stage];
 
-		lists->enter = compiler_make(c, sizeof(int) * (reg->nrules + 1));
-		lists->leave = compiler_make(c, sizeof(int) * (reg->nrules + 1));
-		lists->always = compiler_make(c, sizeof(int) * (reg->nrules + 1));
+		lists->enter = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
+		lists->leave = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
+		lists->always = compiler_make(c, sizeof(Rule *) * (reg->nrules + 1));
 		for (int i = 0; i < reg->nrules; i++)
 		{
 			const Rule *rule = &reg->rules[i];
@@ -153,12 +155,12 @@ index_rules(Compiler *c)
 			if (rule->stage != NO_NUMBER && rule->stage != stage)
 				continue;
 			if (rule->form == FORM_ENTER)
-				lists->enter[lists->nenter++] = i;
+				lists->enter[lists->nenter++] = rule;
 			else if (rule->form == FORM_LEAVE)
-				lists->leave[lists->nleave++] = i;
+				lists->leave[lists->nleave++] = rule;
 			else if (rule->form == FORM_ALWAYS)
 			{
-				lists->always[lists->nalways++] = i;
+				lists->always[lists->nalways++] = rule;
 				atoms_join(&lists->always_watch, &rule->watch);
 			}
 		}
@@ -170,12 +172,12 @@ index_rules(Compiler *c)
 
 		index_rule(rule);
 		if (rule->form == FORM_FLOW)
-			reg->flow[reg->nflow++] = i;
+			reg->flow[reg->nflow++] = rule;
 		else if (rule->form == FORM_ATTEST)
-			reg->attest[reg->nattest++] = i;
+			reg->attest[reg->nattest++] = rule;
 		else if (rule->form == FORM_NEVER && rule->scope == SCOPE_AFTER)
 		{
-			reg->after[reg->nafter++] = i;
+			reg->after[reg->nafter++] = rule;
 			atoms_join(&reg->after_watch, &rule->trigger);
 		}
 	}

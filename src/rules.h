@@ -179,6 +179,7 @@ typedef struct Rule
 	AtomSet		other_answers;	/* ... without its own event */
 	AtomSet		watch;			/* atoms that can change its conditions */
 	AtomSet		looks;			/* answers and watch */
+	bool		plain;			/* nothing but its event decides whether its duty arises */
 	bool		always_seen;	/* what it expects needs no feed, ... */
 	bool		seen_by_two;	/* ... or some of it needs two; see can_be_seen() */
 	uint64_t	seen_by;		/* else one of these feeds shows it */
@@ -203,16 +204,16 @@ typedef enum ScenarioOutcome
 typedef struct StageRules
 {
 	int			nenter, nleave, nalways;
-	int		   *enter;
-	int		   *leave;
-	int		   *always;
+	const Rule **enter;
+	const Rule **leave;
+	const Rule **always;
 	AtomSet		always_watch;	/* what any of always looks at */
 
 	/*
 	 * FORM_WITHIN and FORM_NEVER but scope after: those that atom a sets in
 	 * motion are fact[of_atom[a] .. of_atom[a + 1] - 1].
 	 */
-	int		   *fact;
+	const Rule **fact;
 	int		   *of_atom;
 	AtomSet		fact_watch;		/* atoms with a rule there */
 	AtomSet		interest;		/* all that any rule looks at in this stage, but at moves */
@@ -252,9 +253,9 @@ typedef struct Regulation
 	AtomSet		counted;		/* atoms whose number is asked for */
 	AtomSet		remembered;		/* atoms of which it is asked whether they happened */
 	int			nflow, nattest, nafter;
-	int		   *flow;
-	int		   *attest;
-	int		   *after;			/* FORM_NEVER of scope after */
+	const Rule **flow;
+	const Rule **attest;
+	const Rule **after;			/* FORM_NEVER of scope after */
 	AtomSet		after_watch;	/* their events */
 	StageRules *by_stage;		/* nstages + 1; the last: a stage not known */
 	int			signed_field;	/* fields of signed_and_paid, or NO_NUMBER */
