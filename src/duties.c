@@ -22,6 +22,7 @@ duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, Look
 {
 	RuleState  *state = state_of(j, rule);
 	int			number = j->free_live - 1;
+	Live	   *live;
 
 	if (number >= 0)
 		j->free_live = j->live[number].next;
@@ -30,14 +31,14 @@ duty_lives(Judge *j, const Rule *rule, int finding, int visit, instant due, Look
 		j->live = judge_room(j, j->live, &j->room_live, j->nlive + 1, sizeof(Live));
 		number = j->nlive++;
 	}
-	j->live[number] = (Live) {
-		.next = state->chain,
-		.finding = finding,
-		.visit = visit,
-		.arose_seq = j->seq,
-		.due = due,
-		.look = look,
-	};
+	live = &j->live[number];
+	live->next = state->chain;
+	live->finding = finding;
+	live->visit = visit;
+	live->arose_seq = j->seq;
+	live->due = due;
+	live->left = false;
+	live->look = look;
 	state->chain = number + 1;
 	if (!state->busy)
 	{

@@ -15,8 +15,6 @@ responsible_at(const Judge *j, instant at)
 	int			low = 0;
 	int			high = j->nresponsible;
 
-	if (high == 1)
-		return j->responsible[0].manager_id;
 	/* the last one from at or before */
 	while (low < high)
 	{
@@ -54,10 +52,12 @@ replaces(const Judge *j, const Finding *later, const Finding *earlier)
 }
 
 /* Who is named: responsible when it was breached, else when it ended, else now. */
-static void
+static inline void
 name_responsible(const Judge *j, Finding *f)
 {
-	if (f->breached_at != INSTANT_NEVER)
+	if (j->nresponsible == 1)
+		f->manager_id = j->responsible[0].manager_id;
+	else if (f->breached_at != INSTANT_NEVER)
 		f->manager_id = responsible_at(j, f->breached_at);
 	else if (f->ended_at != INSTANT_NEVER)
 		f->manager_id = responsible_at(j, f->ended_at);

@@ -251,14 +251,19 @@ begin_counting(Judge *j)
 }
 
 static void
-count_atoms(Judge *j, const AtomSet *atoms)
+add_to_counts(Judge *j, const AtomSet *atoms)
 {
-	if (!atoms_meet(atoms, &j->reg->counted))
-		return;
 	begin_counting(j);
 	for (int i = 0; i < j->ncounted; i++)
 		if (atoms_has(atoms, j->counted[i]))
 			j->count[i]++;
+}
+
+static inline void
+count_atoms(Judge *j, const AtomSet *atoms)
+{
+	if (atoms_meet(atoms, &j->reg->counted))
+		add_to_counts(j, atoms);
 }
 
 /* Moments that fields hold and that come now; what is soon from now on. */
@@ -315,19 +320,58 @@ set_next_wake(Judge *j)
 	j->dates_changed = false;
 }
 
-/* What fact number i of this instant gives, into what the instant's facts give. */
-static void
-take_in(Judge *j, int i, bool is_new)
+/* What fact number i of this instant gives. */
+static inline AtomSet *
+take_in(Judge *j, int i)
 {
-	const Fact *fact = &j->line->facts[j->first_fact + i];
 	AtomSet    *given = &j->fact_atoms[i];
-	Happened   *into = is_new ? &j->new_facts : &j->old_facts;
 
 	atoms_clear(given);
 	apply_fact(j, j->first_fact + i, given);
-	atoms_join(&into->all, given);
-	if (!(fact->flags & FACT_OUT_OF_SCOPE))
-		atoms_join(&into->bound, given);
+	return given;
+}
+
+/* Several facts of one instant; moving: there are moves among them. */
+static void
+several_facts(Judge *j, int n, bool moving)
+{
+	const Fact *facts = &j->line->facts[j->first_fact];
+
+	j->fact_atoms = judge_room(j, j->fact_atoms, &j->room_atoms, n, sizeof(AtomSet));
+	for (int i = 0; i < n; i++)
+		if (is_contact(&facts[i]))
+			j->contact_seq = j->seq;
+	j->old_facts = j->new_facts = (Happened) {0};
+	for (int i = 0; i < n; i++)
+	{
+		AtomSet    *given = take_in(j, i);
+		bool		is_new = moving && facts[i].kind == FACT_TASK_ADDED;
+		Happened   *into = is_new ? &j->new_facts : &j->old_facts;
+
+		atoms_join(&into->all, given);
+		if (!(facts[i].flags & FACT_OUT_OF_SCOPE))
+			atoms_join(&into->bound, given);
+		if (!is_new)
+			count_atoms(j, given);
+	}
+}
+
+/* The usual case: an instant with one fact, which is no move. */
+static void
+one_fact(Judge *j)
+{
+	const Fact *fact = &j->line->facts[j->first_fact];
+	AtomSet    *given;
+
+	if (is_contact(fact))
+		j->contact_seq = j->seq;
+	given = take_in(j, 0);
+	j->old_facts.all = *given;
+	if (fact->flags & FACT_OUT_OF_SCOPE)
+		atoms_clear(&j->old_facts.bound);
+	else
+		j->old_facts.bound = *given;
+	count_atoms(j, given);
 }
 
 /* Applies everything of this instant but moves; moving: there are some. */
@@ -335,23 +379,17 @@ void
 happen_facts(Judge *j, bool moving)
 {
 	const Timeline *line = j->line;
-	int			first = j->next_fact;
-	int			n = 0;
+	int			next = j->next_fact;
 
-	j->old_facts = j->new_facts = (Happened) {0};
-	for (; first + n < line->nfacts && line->facts[first + n].at == j->now; n++)
-		if (is_contact(&line->facts[first + n]))
-			j->contact_seq = j->seq;
-	j->first_fact = first;
-	j->next_fact = first + n;
+	j->first_fact = next;
+	while (next < line->nfacts && line->facts[next].at == j->now)
+		next++;
+	j->next_fact = next;
 	j->new_applied = !moving;
-	j->fact_atoms = judge_room(j, j->fact_atoms, &j->room_atoms, n, sizeof(AtomSet));
-	for (int i = 0; i < n; i++)
-		take_in(j, i, moving && line->facts[first + i].kind == FACT_TASK_ADDED);
-	if (atoms_meet(&j->old_facts.all, &j->reg->counted))
-		for (int i = 0; i < n; i++)
-			if (!moving || line->facts[first + i].kind != FACT_TASK_ADDED)
-				count_atoms(j, &j->fact_atoms[i]);
+	if (next == j->first_fact + 1 && !moving)
+		one_fact(j);
+	else
+		several_facts(j, next - j->first_fact, moving);
 	if (j->next_wake == j->now)
 		apply_moments(j);
 	if (j->dates_changed)

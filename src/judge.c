@@ -98,6 +98,7 @@ judge_create(const Regulation *regulation, const Memory *memory,
 	}
 	j->count_before = make_array(j, j->ncounted, sizeof(int));
 	j->count_moves = make_array(j, j->ncounted, sizeof(int));
+	j->fact_atoms = judge_room(j, NULL, &j->room_atoms, 16, sizeof(AtomSet));
 	for (int i = 0; i < NBUSY; i++)
 		j->busy[i].rules = make_array(j, regulation->nrules, sizeof(Rule *));
 	make_clean(j);
