@@ -29,14 +29,14 @@ CREATE FUNCTION regcrm.access_rights(OUT level text, OUT kind text, OUT rights t
 		-- the data engineer's day
 		('operator', 'table', 'SELECT', '{quarantine,worker_switch}'),
 		('operator', 'table', 'INSERT', '{inbox}'),
-		('operator', 'function', 'EXECUTE', '{disconnect,flag_expired,ingest,ingest_webhook,jobs,need_cron,pause,rejudge,resume,retention,retry_quarantine,schedule_jobs,start_workers,stop_marts,stop_workers,stop_write_back,unschedule_jobs,wake_sync}'),
+		('operator', 'function', 'EXECUTE', '{disconnect,flag_expired,ingest,ingest_webhook,jobs,need_cron,pause,rejudge,resume,retention,retry_quarantine,schedule_jobs,start_workers,stop_marts,stop_workers,stop_write_back,unschedule_jobs,want,webhook_due}'),
 		('operator', 'procedure', 'EXECUTE', '{connect,reconcile,refresh_marts,sync}'),
 
 		-- the owner of the process
 		('admin', 'table', 'SELECT', '{access,head}'),
 		('admin', 'table', 'INSERT, UPDATE, DELETE', '{calendar,calendar_day,calendar_week,effect,feed,field_map,regulation,rule,scenario,stage_def,stage_map,task_kind_map,transition}'),
 		('admin', 'table', 'INSERT, UPDATE', '{account,manager}'),
-		('admin', 'function', 'EXECUTE', '{change_hours,copy_regulation,detach,disable_row_security,enable_row_security,forget,map_head,map_manager,unmap_role,unwaive,waive,write_back}')
+		('admin', 'function', 'EXECUTE', '{change_hours,copy_regulation,detach,disable_row_security,enable_row_security,forget,map_head,map_manager,remap,unmap_role,unwaive,waive,write_back}')
 		) AS v(level, kind, rights, objects)
 	$$;
 COMMENT ON FUNCTION regcrm.access_rights() IS
@@ -637,7 +637,7 @@ BEGIN
 		FROM (VALUES
 			('pause', 'regcrm_by_owner'), ('resume', 'regcrm_by_owner'), ('disconnect', 'regcrm_by_owner'),
 			('ingest', 'regcrm_by_owner'), ('ingest_webhook', 'regcrm_by_owner'), ('retry_quarantine', 'regcrm_by_owner'),
-			('retention', 'regcrm_by_owner'), ('refresh_marts', 'regcrm_by_owner'), ('stop_marts', 'regcrm_by_owner'),
+			('retention', 'regcrm_by_owner'), ('want', 'regcrm_by_owner'), ('remap', 'regcrm_by_owner'), ('refresh_marts', 'regcrm_by_owner'), ('stop_marts', 'regcrm_by_owner'),
 			('write_back', 'regcrm_by_owner'), ('stop_write_back', 'regcrm_by_owner'),
 			('forget', 'regcrm_by_owner_unjudged'), ('detach', 'regcrm_by_owner_or_superuser'),
 			('map_manager', 'regcrm_by_owner'), ('map_head', 'regcrm_by_owner'), ('unmap_role', 'regcrm_by_owner'),

@@ -85,7 +85,7 @@ run_pinned(void *arg)
 	GetUserIdAndSecContext(&user, &context);
 	if (pinned->as_owner)
 		SetUserIdAndSecContext(relation_owner("account"),
-							   context | SECURITY_LOCAL_USERID_CHANGE);
+							   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	pinned->step(pinned->arg);
@@ -222,7 +222,7 @@ execute_as_owner_of(const char *table, const char *sql, int nargs,
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(relation_owner(table),
-						   context | SECURITY_LOCAL_USERID_CHANGE);
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_NOFORCE_RLS);
 	processed = work_execute(sql, nargs, types, values, nulls);
 	SetUserIdAndSecContext(user, context);
 	return processed;

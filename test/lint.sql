@@ -13,7 +13,9 @@ FROM (SELECT p.oid::regprocedure::text AS function, p.oid, coalesce(t.tgrelid, 0
 		FROM pg_proc p
 		JOIN pg_language l ON l.oid = p.prolang AND l.lanname = 'plpgsql'
 		LEFT JOIN (SELECT tgfoid, tgrelid, max(tgoldtable::text) AS old_rows, max(tgnewtable::text) AS new_rows
-				FROM pg_trigger WHERE NOT tgisinternal GROUP BY tgfoid, tgrelid) t ON t.tgfoid = p.oid
+				FROM pg_trigger WHERE NOT tgisinternal GROUP BY tgfoid, tgrelid) t
+			-- what is run as the owner of the tables stands behind a function in C
+			ON t.tgfoid = p.oid OR p.prorettype = 'trigger'::regtype AND p.proname = (SELECT b.proname || '_by_owner' FROM pg_proc b WHERE b.oid = t.tgfoid)
 		WHERE p.pronamespace = 'regcrm'::regnamespace
 		-- a trigger function that no table uses has nothing to be checked against
 		AND (p.prorettype <> 'trigger'::regtype OR t.tgrelid IS NOT NULL)) f
