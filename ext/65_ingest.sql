@@ -7,6 +7,12 @@
 -- that no statement below can fail for one of them: what can't be read goes to
 -- quarantine, the rest of the page goes on.  Bodies with RETURN are bound when
 -- they are made, so they need no search_path and can be inlined.
+--
+-- Statements that read or write facts go by keys: from each element of the page
+-- to its rows, by LATERAL and OFFSET 0, or by = ANY of an array.  So whatever the
+-- statistics say, no page costs more in a large account than in a small one; and
+-- plans are kept (force_generic_plan), since planning cost more than running did.
+-- fit_plans() has them made anew while the tables grow.
 
 create function regcrm.fold(value text) returns text
 	language sql immutable parallel safe
@@ -532,13 +538,16 @@ $$;
 comment on function regcrm.without_forgotten(bigint, text, jsonb, text) is
 	'For ingest(): the elements of a page without those of deals that forget() erased, their contacts (unless these have another deal) and their tasks. Arguments: account, entity, elements, what notes belong to.';
 
+create function regcrm.fit_plans() returns void
+	as 'MODULE_PATHNAME', 'regcrm_fit_plans'
+	language c volatile parallel unsafe;
+comment on function regcrm.fit_plans() is
+	'For ingest(): where tables have doubled since, has the plans of this session made anew.';
+
 create function regcrm.ingest_elements(for_account bigint, entity text, elements jsonb, page jsonb) returns regcrm.ingested
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
 	set regcrm.ingesting = on
-	-- a plan kept from when the tables were empty would read them whole in a first load
-	set plan_cache_mode = force_custom_plan
-	set jit = off
 	as $$
 declare
 	-- what custom fields and notes belong to stands in the page's link only
@@ -551,6 +560,7 @@ declare
 	good jsonb[];
 	n_elements integer;
 begin
+	perform regcrm.fit_plans();
 	n_elements := jsonb_array_length(elements);
 	-- whom forget() erased stays so, in quarantine too
 	if kind in ('leads', 'contacts', 'tasks', 'notes', 'events') and exists (select from regcrm.forgotten f where f.account_id = for_account) then

@@ -15,6 +15,9 @@ create function regcrm.read_events(for_account bigint, events jsonb[]) returns t
 		type text, entity_type text, entity_id bigint, author bigint, is_tick boolean, raw jsonb)
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 #variable_conflict use_column
 declare
@@ -100,6 +103,9 @@ comment on function regcrm.event_values_text(jsonb, jsonb) is
 create function regcrm.reread_events(for_account bigint, events bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	for i in 0 .. (coalesce(cardinality(events), 0) - 1) / 1000 loop
@@ -110,7 +116,7 @@ begin
 			select o.raw from regcrm.event o
 			where o.account_id = for_account and o.id = any (events[i * 1000 + 1 : i * 1000 + 1000])
 				and o.source = 'event' and o.kind in ('stage', 'field', 'scenario'))) r
-		where e.account_id = for_account and e.id = r.id
+		where e.account_id = for_account and e.id = r.id and e.id = any (events[i * 1000 + 1 : i * 1000 + 1000])
 			and (e.kind, e.from_stage::text, e.to_stage::text, e.scenario, e.field, e.value, e.value_before)
 				is distinct from (r.kind, r.from_stage::text, r.to_stage::text, r.scenario, r.field, r.value, r.value_before);
 	end loop;
@@ -122,6 +128,9 @@ comment on function regcrm.reread_events(bigint, bigint[]) is
 create function regcrm.ingest_events(for_account bigint, events jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	news jsonb[];
@@ -136,11 +145,16 @@ begin
 	-- events never change: those that are here need no second look
 	select coalesce(array_agg(n.event), '{}') into news
 	from (
-		select distinct on (e.event ->> 'id') e.event
+		select distinct on (e.event ->> 'id') e.event, e.event ->> 'id' as id
 		from unnest(events) with ordinality as e(event, n)
-		where not exists (select from regcrm.event v where v.account_id = for_account and v.source = 'event' and v.source_id = e.event ->> 'id')
-			and not exists (select from regcrm.other_event o where o.account_id = for_account and o.source_id = e.event ->> 'id')
-		order by e.event ->> 'id', e.n) n;
+		order by e.event ->> 'id', e.n) n
+	left join lateral (
+		select true as is_here from regcrm.event v
+		where v.account_id = for_account and v.source = 'event' and v.source_id = n.id offset 0) v on true
+	left join lateral (
+		select true as is_here from regcrm.other_event o
+		where o.account_id = for_account and o.source_id = n.id offset 0) o on true
+	where v.is_here is null and o.is_here is null;
 	if cardinality(news) = 0 then
 		return;
 	end if;
@@ -190,8 +204,8 @@ begin
 
 	update regcrm.contact c set is_deleted = regcrm.contact_is_deleted(for_account, c.id, c.raw)
 	where c.account_id = for_account
-		and c.id in (select regcrm.json_id(n.event -> 'entity_id') from unnest(news) as n(event)
-			where n.event ->> 'type' in ('contact_deleted', 'contact_restored'))
+		and c.id = any (array(select regcrm.json_id(n.event -> 'entity_id') from unnest(news) as n(event)
+			where n.event ->> 'type' in ('contact_deleted', 'contact_restored')))
 		and c.is_deleted <> regcrm.contact_is_deleted(for_account, c.id, c.raw);
 
 	if cardinality(deals) > 0 then
@@ -212,8 +226,8 @@ begin
 	contacts := contacts || array(
 		select distinct e.contact_id from regcrm.event e
 		where e.account_id = for_account and e.contact_id is not null
-			and e.talk_id in (select regcrm.json_id(n.event #> '{value_after,0,message,talk_id}') from unnest(news) as n(event)
-				where n.event ->> 'type' in ('incoming_chat_message', 'outgoing_chat_message')));
+			and e.talk_id = any (array(select regcrm.json_id(n.event #> '{value_after,0,message,talk_id}') from unnest(news) as n(event)
+				where n.event ->> 'type' in ('incoming_chat_message', 'outgoing_chat_message'))));
 
 	perform regcrm.attribute(for_account, array(select distinct unnest(contacts)));
 	if first_at is not null then
@@ -227,6 +241,9 @@ comment on function regcrm.ingest_events(bigint, jsonb[]) is
 create function regcrm.ingest_link_events(for_account bigint, events jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	pairs_deals bigint[];
@@ -289,6 +306,9 @@ create function regcrm.read_notes(for_account bigint, notes jsonb[]) returns tab
 		type text, entity_type text, entity_id bigint, author bigint, raw jsonb)
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 #variable_conflict use_column
 declare
@@ -364,6 +384,9 @@ comment on function regcrm.names_service(text) is
 create function regcrm.reread_notes(for_account bigint, notes bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	contacts bigint[];
@@ -376,7 +399,7 @@ begin
 				select o.raw from regcrm.event o
 				where o.account_id = for_account and o.id = any (notes[i * 1000 + 1 : i * 1000 + 1000])
 					and o.source = 'note' and o.kind in ('call_in', 'call_out'))) r
-			where e.account_id = for_account and e.id = r.id
+			where e.account_id = for_account and e.id = r.id and e.id = any (notes[i * 1000 + 1 : i * 1000 + 1000])
 				and (e.at, e.actor_id, e.answered) is distinct from (r.at, r.actor_id, r.answered)
 			returning e.contact_id)
 		select array_agg(distinct w.contact_id) filter (where w.contact_id is not null) into contacts from written w;
@@ -390,6 +413,9 @@ comment on function regcrm.reread_notes(bigint, bigint[]) is
 create function regcrm.ingest_notes(for_account bigint, notes jsonb[], belong_to text) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	changed jsonb[];
@@ -462,9 +488,16 @@ begin
 
 	-- what a note is may change with its newer version
 	delete from regcrm.other_event o
-	using unnest(changed) as c(raw)
-	join regcrm.event e on e.account_id = for_account and e.source = 'note' and e.source_id = c.raw ->> 'id'
-	where o.account_id = for_account and o.source_id = 'note:' || (c.raw ->> 'id') and e.raw = c.raw;
+	where o.account_id = for_account and o.source_id = any (array(
+		select 'note:' || c.id
+		from (select n.raw ->> 'id' as id, n.raw from unnest(changed) as n(raw)) c
+		-- nearly always none
+		cross join lateral (
+			select true from regcrm.other_event x where x.account_id = for_account and x.source_id = 'note:' || c.id offset 0) x
+		cross join lateral (
+			select v.raw from regcrm.event v
+			where v.account_id = for_account and v.source = 'note' and v.source_id = c.id offset 0) e
+		where e.raw = c.raw));
 
 	perform regcrm.attribute(for_account, contacts);
 	if first_at is not null then
@@ -482,6 +515,9 @@ comment on function regcrm.ingest_notes(bigint, jsonb[], text) is
 create function regcrm.attribute_of_deals(for_account bigint, deals bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	if cardinality(deals) > 0 then
@@ -496,6 +532,9 @@ comment on function regcrm.attribute_of_deals(bigint, bigint[]) is
 create function regcrm.attribute(for_account bigint, contacts bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	deals bigint[];
@@ -511,15 +550,19 @@ begin
 	with fact as materialized (
 		select e.id, e.at, e.kind, e.contact_id, e.talk_id, e.actor_id, e.deal_id, e.guessed, e.source,
 			e.source = 'note' and e.raw ->> 'entity_type' is null as is_untold
-		from regcrm.event e
-		where e.account_id = for_account and e.contact_id = any (contacts) and e.source in ('event', 'note')),
+		from (select distinct c.id from unnest(contacts) as c(id)) k
+		cross join lateral (
+			select v.* from regcrm.event v where v.account_id = for_account and v.contact_id = k.id offset 0) e
+		where e.source in ('event', 'note')),
 	link as materialized (
 		select l.contact_id, l.deleted_at as cut_at, d.id as deal_id, d.created_at, d.closed_at, d.deleted_at, d.manager_id,
 			coalesce(s.outcome <> 'open', d.status_id in (142, 143), false) as is_closed
 		from regcrm.deal_contact l
-		join regcrm.deal d on d.account_id = for_account and d.id = l.deal_id
+		cross join lateral (
+			select o.id, o.created_at, o.closed_at, o.deleted_at, o.manager_id, o.stage, o.status_id from regcrm.deal o
+			where o.account_id = for_account and o.id = l.deal_id offset 0) d
 		left join regcrm.stage_def s on s.stage = d.stage::text
-		where l.account_id = for_account and l.contact_id in (select f.contact_id from fact f)),
+		where l.account_id = for_account and l.contact_id = any (array(select f.contact_id from fact f))),
 	move as (
 		select e.deal_id, e.at, e.source_id,
 			coalesce(b.outcome <> 'open', e.raw #>> '{value_before,0,lead_status,id}' in ('142', '143'), false) as was_closed,
@@ -529,7 +572,7 @@ begin
 		from regcrm.event e
 		left join regcrm.stage_def b on b.stage = e.from_stage::text
 		left join regcrm.stage_def a on a.stage = e.to_stage::text
-		where e.account_id = for_account and e.kind = 'stage' and e.deal_id in (select l.deal_id from link l)),
+		where e.account_id = for_account and e.kind = 'stage' and e.deal_id = any (array(select l.deal_id from link l))),
 	-- when each deal of the contact was open
 	stretch as (
 		select l.contact_id, l.deal_id, l.created_at as since, true as from_birth,
@@ -556,7 +599,9 @@ begin
 			c.place = 1 or count(*) filter (where c.place = 0) over (partition by c.id) > 1 as guessed
 		from candidate c
 		join fact f on f.id = c.id
-		join regcrm.deal d on d.account_id = for_account and d.id = c.deal_id
+		cross join lateral (
+			select o.manager_id, o.created_at from regcrm.deal o
+			where o.account_id = for_account and o.id = c.deal_id offset 0) d
 		order by c.id, c.place,
 			case when c.place = 0 then f.actor_id is not null and f.actor_id = coalesce(
 				(select v.value from regcrm.event v
@@ -568,7 +613,7 @@ begin
 				d.manager_id::text)::bigint end desc,
 			case when c.place = 1 then c.since end,
 			d.created_at desc, c.deal_id desc),
-	settled as (
+	settled as materialized (
 		select f.id, f.kind, f.at, f.actor_id, f.deal_id as old_deal_id, f.guessed as was_guessed,
 			coalesce(own.deal_id, talk.deal_id, c.deal_id) as deal_id,
 			coalesce(own.deal_id, talk.deal_id) is null and coalesce(c.guessed, false) as guessed
@@ -588,6 +633,7 @@ begin
 		update regcrm.event e set deal_id = s.deal_id, guessed = s.guessed
 		from settled s
 		where e.account_id = for_account and e.id = s.id
+			and e.id = any (array(select x.id from settled x where (x.old_deal_id, x.was_guessed) is distinct from (x.deal_id, x.guessed)))
 			and (s.old_deal_id, s.was_guessed) is distinct from (s.deal_id, s.guessed)
 		returning e.kind, e.at, e.actor_id, s.deal_id, s.old_deal_id)
 	select array_remove(array_agg(distinct w.deal_id) || array_agg(distinct w.old_deal_id), null),
@@ -609,28 +655,42 @@ create function regcrm.tell_bots(for_account bigint, deals bigint[], contacts bi
 	returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	with sent as materialized (
 		-- messages without an author whose evidence may have changed: near those that came, and of the same second
-		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot from regcrm.event o
-		where o.account_id = for_account and o.deal_id = any (deals) and o.at between first_at and last_at + interval '15 seconds'
+		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot
+		from unnest(deals) as k(deal_id)
+		cross join lateral (
+			select e.* from regcrm.event e
+			where e.account_id = for_account and e.deal_id = k.deal_id and e.at between first_at and last_at + interval '15 seconds' offset 0) o
+		where o.kind = 'message_out' and o.actor_id is null and o.source in ('event', 'note')
+		union
+		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot
+		from unnest(contacts) as k(contact_id)
+		cross join lateral (
+			select e.* from regcrm.event e where e.account_id = for_account and e.contact_id = k.contact_id offset 0) o
+		where o.at between first_at and last_at + interval '15 seconds'
 			and o.kind = 'message_out' and o.actor_id is null and o.source in ('event', 'note')
 		union
-		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot from regcrm.event o
-		where o.account_id = for_account and o.contact_id = any (contacts) and o.at between first_at and last_at + interval '15 seconds'
-			and o.kind = 'message_out' and o.actor_id is null and o.source in ('event', 'note')
-		union
-		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot from regcrm.event o
-		where o.account_id = for_account and o.at = any (seconds)
-			and o.kind = 'message_out' and o.actor_id is null and o.source in ('event', 'note')),
+		select o.id, o.at, o.deal_id, o.contact_id, o.by_bot
+		from unnest(seconds) as k(at)
+		cross join lateral (
+			select e.* from regcrm.event e where e.account_id = for_account and e.at = k.at offset 0) o
+		where o.kind = 'message_out' and o.actor_id is null and o.source in ('event', 'note')),
 	broadcast as (
 		select s.at
 		from (select distinct x.at from sent x) s
-		join regcrm.event o on o.account_id = for_account and o.at = s.at and o.kind = 'message_out' and o.actor_id is null
+		cross join lateral (
+			select v.deal_id, v.contact_id, v.kind, v.actor_id from regcrm.event v
+			where v.account_id = for_account and v.at = s.at offset 0) o
+		where o.kind = 'message_out' and o.actor_id is null
 		group by s.at
 		having count(distinct coalesce(o.deal_id, -o.contact_id)) >= 5),
-	told as (
+	told as materialized (
 		select s.id, s.by_bot, s.at in (select b.at from broadcast b)
 			or case when s.deal_id is not null
 				then exists (select from regcrm.event i
@@ -642,7 +702,8 @@ begin
 		from sent s)
 	update regcrm.event e set by_bot = t.is_bot
 	from told t
-	where e.account_id = for_account and e.id = t.id and t.by_bot <> t.is_bot;
+	where e.account_id = for_account and e.id = t.id and t.by_bot <> t.is_bot
+		and e.id = any (array(select x.id from told x where x.by_bot <> x.is_bot));
 end
 $$;
 comment on function regcrm.tell_bots(bigint, bigint[], bigint[], timestamptz, timestamptz, timestamptz[]) is

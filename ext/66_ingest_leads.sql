@@ -137,6 +137,9 @@ create function regcrm.read_leads(for_account bigint, leads jsonb[]) returns tab
 		in_regulation boolean, raw jsonb)
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 #variable_conflict use_column
 declare
@@ -240,16 +243,26 @@ comment on function regcrm.read_leads(bigint, jsonb[]) is
 create function regcrm.write_deals(for_account bigint, leads jsonb[]) returns bigint[]
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	moved bigint[];
 begin
 	with reading as materialized (
 		select r.* from regcrm.read_leads(for_account, leads) r),
-	before as materialized (
-		select d.id, d.created_at, d.closed_at, d.deleted_at, d.stage, d.status_id, d.manager_id
-		from regcrm.deal d
-		where d.account_id = for_account and d.id in (select r.id from reading r)),
+	-- deals whose change may give calls and messages of their contacts another deal
+	stirred as materialized (
+		select r.id
+		from reading r
+		left join lateral (
+			select d.id, d.created_at, d.closed_at, d.deleted_at, d.stage, d.status_id, d.manager_id
+			from regcrm.deal d
+			where d.account_id = for_account and d.id = r.id offset 0) b on true
+		where b.id is null
+			or (b.created_at, b.closed_at, b.deleted_at, b.stage::text, b.status_id, b.manager_id)
+				is distinct from (r.created_at, r.closed_at, r.deleted_at, r.stage::text, r.status_id, r.manager_id)),
 	written as (
 		insert into regcrm.deal as d (account_id, id, name, price, pipeline_id, status_id, stage, manager_id,
 			created_at, updated_at, closed_at, deleted_at, is_deleted,
@@ -276,13 +289,7 @@ begin
 					excluded.pause_reason, excluded.meeting_at, excluded.return_on, excluded.agreed_at, excluded.signed_at, excluded.paid_at,
 					excluded.skip_task_check, excluded.custom, excluded.in_regulation, excluded.raw)
 		returning d.id)
-	-- deals whose change may give calls and messages of their contacts another deal
-	select coalesce(array_agg(r.id), '{}') into moved
-	from reading r
-	left join before b on b.id = r.id
-	where b.id is null
-		or (b.created_at, b.closed_at, b.deleted_at, b.stage::text, b.status_id, b.manager_id)
-			is distinct from (r.created_at, r.closed_at, r.deleted_at, r.stage::text, r.status_id, r.manager_id);
+	select coalesce(array_agg(s.id), '{}') into moved from stirred s;
 	return moved;
 end
 $$;
@@ -292,6 +299,9 @@ comment on function regcrm.write_deals(bigint, jsonb[]) is
 create function regcrm.reread_deals(for_account bigint, deals bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	moved bigint[];
@@ -310,6 +320,9 @@ comment on function regcrm.reread_deals(bigint, bigint[]) is
 create function regcrm.ingest_leads(for_account bigint, leads jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	ids bigint[];
@@ -351,7 +364,9 @@ begin
 	stored as materialized (
 		select i.id, i.at, i.lead, d.raw || '{}' as raw, d.updated_at
 		from incoming i
-		left join regcrm.deal d on d.account_id = for_account and d.id = i.id),
+		left join lateral (
+			select o.raw, o.updated_at from regcrm.deal o
+			where o.account_id = for_account and o.id = i.id offset 0) d on true),
 	merged as materialized (
 		select s.id, s.raw as stored, regcrm.merge_raw(s.raw, s.updated_at, s.lead, s.at) as raw
 		from stored s)
@@ -410,6 +425,9 @@ comment on function regcrm.ingest_leads(bigint, jsonb[]) is
 create function regcrm.settle_links(for_account bigint, deals bigint[], contacts bigint[]) returns bigint[]
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	changed bigint[];
@@ -437,18 +455,26 @@ begin
 				then c.updated_at end as contact_lacks,
 			cut.at as cut
 		from link l
-		left join regcrm.deal d on d.account_id = for_account and d.id = l.deal_id
-		left join regcrm.contact c on c.account_id = for_account and c.id = l.contact_id and not l.is_company
+		left join lateral (
+			select o.raw, o.updated_at from regcrm.deal o
+			where o.account_id = for_account and o.id = l.deal_id offset 0) d on true
+		left join lateral (
+			select o.raw, o.updated_at from regcrm.contact o
+			where o.account_id = for_account and o.id = l.contact_id and not l.is_company offset 0) c on true
 		-- offset 0: taken out of the lead once
 		cross join lateral (
 			select d.raw -> '_embedded' -> case when l.is_company then 'companies' else 'contacts' end as shown offset 0) s
 		left join lateral (
 			select max(o.at) as at
-			from regcrm.other_event o
-			where o.account_id = for_account and o.type like '%\_unlinked'
-				and (o.entity_type = 'lead' and o.entity_id = l.deal_id and regcrm.link_target(o.raw, true) = l.contact_id
-					or o.entity_type in ('contact', 'company') and o.entity_id = l.contact_id and regcrm.link_target(o.raw, false) = l.deal_id)) cut on true),
-	settled as (
+			from (
+				select e.at from regcrm.other_event e
+				where e.account_id = for_account and e.entity_type = 'lead' and e.entity_id = l.deal_id
+					and e.type like '%\_unlinked' and regcrm.link_target(e.raw, true) = l.contact_id
+				union all
+				select e.at from regcrm.other_event e
+				where e.account_id = for_account and e.entity_type in ('contact', 'company') and e.entity_id = l.contact_id
+					and e.type like '%\_unlinked' and regcrm.link_target(e.raw, false) = l.deal_id) o) cut on true),
+	settled as materialized (
 		select e.*, case when greatest(e.lead_lacks, e.contact_lacks, e.cut) > e.seen_at
 			-- cut when an event says so; else it is known to have stood when it was last seen
 			then case when e.cut > e.seen_at then e.cut else e.seen_at end end as deleted_at
@@ -457,6 +483,8 @@ begin
 		update regcrm.deal_contact l set is_main = s.is_main, deleted_at = s.deleted_at
 		from settled s
 		where l.account_id = for_account and l.deal_id = s.deal_id and l.contact_id = s.contact_id
+			and l.deal_id = any (array(select x.deal_id from settled x
+				where (x.was_main, x.was_deleted_at) is distinct from (x.is_main, x.deleted_at)))
 			and (s.was_main, s.was_deleted_at) is distinct from (s.is_main, s.deleted_at)
 		returning l.contact_id)
 	select coalesce(array_agg(distinct w.contact_id), '{}') into changed from written w;
@@ -480,6 +508,9 @@ comment on function regcrm.link_target(jsonb, boolean) is
 create function regcrm.ingest_contacts(for_account bigint, contacts jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	ids bigint[];
@@ -498,7 +529,9 @@ begin
 		select i.id, greatest(i.at, o.updated_at) as at, o.raw as stored,
 			regcrm.merge_raw(o.raw, coalesce(o.updated_at, 'epoch'), i.contact, i.at) as raw
 		from incoming i
-		left join regcrm.contact o on o.account_id = for_account and o.id = i.id)
+		left join lateral (
+			select c.raw, c.updated_at from regcrm.contact c
+			where c.account_id = for_account and c.id = i.id offset 0) o on true)
 	insert into regcrm.contact as c (account_id, id, name, is_deleted, updated_at, raw)
 	select for_account, m.id, regcrm.json_text(m.raw -> 'name'), regcrm.contact_is_deleted(for_account, m.id, m.raw), m.at, m.raw
 	from merged m
@@ -535,6 +568,9 @@ comment on function regcrm.ingest_contacts(bigint, jsonb[]) is
 create function regcrm.contact_is_deleted(for_account bigint, contact bigint, raw jsonb) returns boolean
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	return regcrm.json_true(raw -> 'is_deleted') or coalesce((

@@ -9,6 +9,9 @@ create function regcrm.read_tasks(for_account bigint, tasks jsonb[]) returns tab
 		seen_completed_at timestamptz, raw jsonb)
 	language plpgsql stable parallel safe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 #variable_conflict use_column
 begin
@@ -44,7 +47,9 @@ begin
 		t.raw
 	from task t
 	cross join lateral (select case when t.is_completed then t.updated_at end) as s(seen)
-	left join regcrm.task o on o.account_id = for_account and o.id = t.id
+	left join lateral (
+		select k.seen_completed_at from regcrm.task k
+		where k.account_id = for_account and k.id = t.id offset 0) o on true
 	left join lateral (
 		select max(v.at) filter (where v.type = 'task_completed') as completed_at,
 			max(v.at) filter (where v.type in ('task_deleted', 'task_tombstone')) as deleted_at
@@ -59,6 +64,9 @@ comment on function regcrm.read_tasks(bigint, jsonb[]) is
 create function regcrm.write_tasks(for_account bigint, tasks jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	insert into regcrm.task as t (account_id, id, deal_id, kind, body, manager_id, created_at, by_bot, due_at, completed_at, result,
@@ -82,6 +90,9 @@ comment on function regcrm.write_tasks(bigint, jsonb[]) is
 create function regcrm.reread_tasks(for_account bigint, tasks bigint[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 begin
 	for i in 0 .. (coalesce(cardinality(tasks), 0) - 1) / 1000 loop
@@ -97,6 +108,9 @@ comment on function regcrm.reread_tasks(bigint, bigint[]) is
 create function regcrm.ingest_tasks(for_account bigint, tasks jsonb[]) returns void
 	language plpgsql volatile parallel unsafe
 	set search_path = pg_catalog, pg_temp
+	set plan_cache_mode = force_generic_plan
+	set enable_seqscan = off
+	set jit = off
 	as $$
 declare
 	changed jsonb[];
@@ -117,6 +131,7 @@ begin
 		where regcrm.json_true(e.task -> 'is_completed')
 		group by 1) s
 	where t.account_id = for_account and t.id = s.id and t.raw is not null
+		and t.id = any (array(select regcrm.json_id(e.task -> 'id') from unnest(tasks) as e(task) where regcrm.json_true(e.task -> 'is_completed')))
 		and (t.seen_completed_at is null or t.seen_completed_at > s.at);
 
 	with incoming as (
@@ -128,7 +143,9 @@ begin
 		order by t.id, t.at desc, t.n desc)
 	select coalesce(array_agg(i.task), '{}') into changed
 	from incoming i
-	left join regcrm.task o on o.account_id = for_account and o.id = i.id
+	left join lateral (
+		select k.raw, k.updated_at from regcrm.task k
+		where k.account_id = for_account and k.id = i.id offset 0) o on true
 	where o.raw is null or o.raw is distinct from i.task and i.at >= o.updated_at;
 
 	perform regcrm.write_tasks(for_account, changed);
@@ -137,7 +154,7 @@ begin
 	with risen as (
 		delete from regcrm.other_event o
 		where o.account_id = for_account and o.type = 'task_tombstone' and o.entity_type = 'task'
-			and o.entity_id in (select regcrm.json_id(e.task -> 'id') from unnest(tasks) as e(task))
+			and o.entity_id = any (array(select regcrm.json_id(e.task -> 'id') from unnest(tasks) as e(task)))
 		returning o.entity_id)
 	select array_agg(r.entity_id) into risen from risen r;
 	perform regcrm.reread_tasks(for_account, risen);

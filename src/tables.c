@@ -48,11 +48,13 @@ static struct
 	BlockNumber pages;
 }			measured[] = {
 	{"deal", 0}, {"event", 0}, {"task", 0}, {"deadline", 0}, {"violation", 0},
-	{"next_moment", 0}
+	{"next_moment", 0}, {"other_event", 0}, {"contact", 0}, {"deal_contact", 0}
 };
 
 /* Counts how often plans were thrown away. */
 static int	era = 1;
+
+PG_FUNCTION_INFO_V1(regcrm_fit_plans);
 
 static Oid	table_owner(Oid relid);
 static void set_locally(const char *name, const char *value);
@@ -182,6 +184,24 @@ tables_measure(void)
 	}
 	if (grown)
 		era++;
+}
+
+/*
+ * The same for the statements of PL/pgSQL that keep their plans: of an empty
+ * table every index looks as good as any other, and the plan made then may go
+ * by one that holds the whole account.  Throws away all plans of the session,
+ * which a table's growth from nothing to LARGE asks for some ten times.
+ */
+Datum
+regcrm_fit_plans(PG_FUNCTION_ARGS)
+{
+	static int	planned_in = 0;
+
+	tables_measure();
+	if (planned_in != era)
+		ResetPlanCache();
+	planned_in = era;
+	PG_RETURN_VOID();
 }
 
 /* Sets what any role may set, until the nest level ends. */

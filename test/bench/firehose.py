@@ -3,6 +3,7 @@
 
 usage: firehose.py PORT_FILE [LEADS]            serves it, loopback only
        firehose.py --pages ENTITY LEADS          prints its pages, one JSON a line: leads, contacts, tasks, notes, events
+       firehose.py --pages dictionaries 0        prints users, pipelines, loss_reasons and custom_fields, one page each
 
 Of every lead there are one contact, two tasks (one completed), one call note, and eight events (added, two moves, a
 call, tasks added and completed, a field, a message out).  Leads come two minutes apart and are never touched again.
@@ -118,6 +119,21 @@ def first_from(entity: str, total: int, at: int, above: bool) -> int:
     return k
 
 
+DICTIONARIES = ("/api/v4/users", "/api/v4/leads/pipelines", "/api/v4/leads/loss_reasons", "/api/v4/leads/custom_fields")
+
+
+def dictionary(path: str) -> dict:
+    entity = path.rsplit("/", 1)[-1]
+    if entity == "account":
+        body = render.account({"task_types", "users_groups", "datetime_settings"})
+        body["created_at"] = BEGIN - 1000
+        return body
+    rows = {"users": [render.user(user, {"group"}) for user in school.USERS], "pipelines": render.pipelines(),
+            "loss_reasons": [render.loss_reason(*reason) for reason in school.LOSS_REASONS],
+            "custom_fields": [render.custom_field(field, "leads") for field in school.FIELDS.values()]}[entity]
+    return {"_links": {"self": {"href": render.HOST + path}}, "_embedded": {entity: rows}}
+
+
 class Server:
     def __init__(self, leads: int):
         self.leads = leads
@@ -151,16 +167,7 @@ class Server:
 
     async def dictionary(self, request: web.Request) -> web.Response:
         self.requests += 1
-        entity = request.path.rsplit("/", 1)[-1]
-        if entity == "account":
-            body = render.account({"task_types", "users_groups", "datetime_settings"})
-            body["created_at"] = BEGIN - 1000
-        else:
-            rows = {"users": [render.user(user, {"group"}) for user in school.USERS], "pipelines": render.pipelines(),
-                    "loss_reasons": [render.loss_reason(*reason) for reason in school.LOSS_REASONS],
-                    "custom_fields": [render.custom_field(field, "leads") for field in school.FIELDS.values()]}[entity]
-            body = {"_links": {"self": {"href": render.HOST + request.path}}, "_embedded": {entity: rows}}
-        return self.answer(web.json_response(body, content_type="application/hal+json"))
+        return self.answer(web.json_response(dictionary(request.path), content_type="application/hal+json"))
 
     async def stats(self, request: web.Request) -> web.Response:
         return web.json_response({"requests": self.requests, "now": self.now})
@@ -169,6 +176,10 @@ class Server:
 def main() -> None:
     if sys.argv[1] == "--pages":
         entity, leads = sys.argv[2], int(sys.argv[3])
+        if entity == "dictionaries":
+            for path in DICTIONARIES:
+                print(json.dumps(dictionary(path)))
+            return
         size = 100 if entity == "events" else 250
         path = "/api/v4/leads/notes" if entity == "notes" else f"/api/v4/{entity}"
         total = leads * LISTS[entity][1]
