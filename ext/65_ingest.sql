@@ -5,7 +5,8 @@
 
 -- Elements of a page are checked by predicates before anything is converted, so
 -- that no statement below can fail for one of them: what can't be read goes to
--- quarantine, the rest of the page goes on.  Bodies with RETURN are bound when
+-- quarantine, the rest of the page goes on.  Values are read in C (json_read.c),
+-- some dozens to an element.  Bodies with RETURN are bound when
 -- they are made, so they need no search_path and can be inlined.
 --
 -- Statements that read or write facts go by keys: from each element of the page
@@ -23,82 +24,62 @@ comment on function regcrm.fold(text) is
 	'Text for comparing names: without case, surrounding blanks and the difference of ё and е, in every locale.';
 
 create function regcrm.json_unset(value jsonb) returns boolean
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then value = '0'
-		when 'string' then value in ('""', '"0"')
-		when 'boolean' then value = 'false'
-		when 'array' then value = '[]'
-		when 'object' then value = '{}'
-		else true end;
+	as 'MODULE_PATHNAME', 'regcrm_json_unset'
+	language c immutable parallel safe;
 comment on function regcrm.json_unset(jsonb) is
 	'Whether a value says "nothing": missing, null, 0, empty text, false, or the [] and {} that stand for an empty object.';
 
 create function regcrm.json_number(value jsonb) returns numeric
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then case when abs(value::numeric) < 1e15 then value::numeric end
-		when 'string' then case when value #>> '{}' ~ '^\s*[-+]?[0-9]{1,15}(\.[0-9]{0,15})?\s*$' then (value #>> '{}')::numeric end end;
+	as 'MODULE_PATHNAME', 'regcrm_json_number'
+	language c immutable strict parallel safe;
 comment on function regcrm.json_number(jsonb) is
 	'A number, or a text that is one; null for anything else and for numbers of more than 15 digits.';
 
 create function regcrm.json_whole(value jsonb) returns bigint
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then case when abs(value::numeric) < 1e15 and trunc(value::numeric) = value::numeric then value::bigint end
-		when 'string' then case when value #>> '{}' ~ '^\s*-?[0-9]{1,15}(\.0*)?\s*$' then (value #>> '{}')::numeric::bigint end end;
+	as 'MODULE_PATHNAME', 'regcrm_json_whole'
+	language c immutable strict parallel safe;
 comment on function regcrm.json_whole(jsonb) is
 	'A whole number, or a text that is one; null for anything else and for numbers of more than 15 digits.';
 
 create function regcrm.json_id(value jsonb) returns bigint
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then case when value::numeric between 1 and 999999999999999 and trunc(value::numeric) = value::numeric then value::bigint end
-		when 'string' then case when value #>> '{}' ~ '^\s*[0-9]{1,15}(\.0*)?\s*$' then nullif((value #>> '{}')::numeric::bigint, 0) end end;
+	as 'MODULE_PATHNAME', 'regcrm_json_id'
+	language c immutable strict parallel safe;
 comment on function regcrm.json_id(jsonb) is
 	'An id of amoCRM, a number or a text: from 1 to 999999999999999; null for anything else.';
 
 create function regcrm.json_time(value jsonb) returns timestamptz
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then case when value::numeric between 1 and 7258118399 then to_timestamp(trunc(value::numeric)::double precision) end
-		when 'string' then case when regcrm.json_whole(value) between 1 and 7258118399 then to_timestamp(regcrm.json_whole(value)) end end;
+	as 'MODULE_PATHNAME', 'regcrm_json_time'
+	language c immutable strict parallel safe;
 comment on function regcrm.json_time(jsonb) is
 	'A moment given as Unix seconds, from 1970 to 2199; null for anything else. 0 and less mean that there is none.';
 
 create function regcrm.json_text(value jsonb) returns text
-	language sql immutable parallel safe
-	return case when jsonb_typeof(value) in ('string', 'number', 'boolean') then value #>> '{}' end;
+	as 'MODULE_PATHNAME', 'regcrm_json_text'
+	language c immutable strict parallel safe;
 comment on function regcrm.json_text(jsonb) is
 	'A text, or a number or boolean as text; null for anything else.';
 
 create function regcrm.json_true(value jsonb) returns boolean
-	language sql immutable parallel safe
-	return coalesce(value in ('true', '1', '"1"', '"true"'), false);
+	as 'MODULE_PATHNAME', 'regcrm_json_true'
+	language c immutable parallel safe;
 comment on function regcrm.json_true(jsonb) is
 	'Whether a value says yes.';
 
 create function regcrm.json_list(value jsonb) returns jsonb
-	language sql immutable parallel safe
-	return case when jsonb_typeof(value) = 'array' then value else '[]' end;
+	as 'MODULE_PATHNAME', 'regcrm_json_list'
+	language c immutable parallel safe;
 comment on function regcrm.json_list(jsonb) is
 	'A list as it is, an empty one for anything else.';
 
 create function regcrm.bad_whole(value jsonb) returns boolean
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then abs(value::numeric) >= 1e15 or trunc(value::numeric) <> value::numeric
-		when 'string' then value <> '""' and value #>> '{}' !~ '^\s*-?[0-9]{1,15}(\.0*)?\s*$'
-		else not regcrm.json_unset(value) end;
+	as 'MODULE_PATHNAME', 'regcrm_bad_whole'
+	language c immutable parallel safe;
 comment on function regcrm.bad_whole(jsonb) is
 	'Whether a value that may be missing is there and is no whole number.';
 
 create function regcrm.bad_time(value jsonb) returns boolean
-	language sql immutable parallel safe
-	return case jsonb_typeof(value)
-		when 'number' then value::numeric > 7258118399
-		when 'string' then value <> '""' and coalesce(regcrm.json_whole(value) > 7258118399, true)
-		else not regcrm.json_unset(value) end;
+	as 'MODULE_PATHNAME', 'regcrm_bad_time'
+	language c immutable parallel safe;
 comment on function regcrm.bad_time(jsonb) is
 	'Whether a time that may be missing is there and can''t be read. 0 and less mean missing.';
 
