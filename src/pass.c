@@ -56,8 +56,6 @@ static const Feed feeds[] = {
 /* Feeds that are read in windows. */
 #define NLISTS				(lengthof(feeds) - 5)
 
-static bool run_feeds(Pass *pass);
-
 const Feed *
 pass_feed(int number)
 {
@@ -365,17 +363,13 @@ read_the_rest(Pass *pass)
 }
 
 /*
- * Reads all feeds.  True when each has reached the end of the pass.
+ * Finds out who we are and what time it is at amoCRM.  False: pass->trouble says
+ * what is in the way.
  */
 static bool
-run_feeds(Pass *pass)
+begin_round(Pass *pass)
 {
 	IdentityStep identity;
-	bool		complete = true;
-	Trouble		worst = TROUBLE_NONE;
-	char		reason[sizeof(pass->reason)] = "";
-	const char *state = NULL;
-	int			retry_seconds = 0;
 
 	if (!greet(pass, &identity))
 	{
@@ -401,8 +395,22 @@ run_feeds(Pass *pass)
 	/* That answer is the first dictionary as well. */
 	pass->end = skew_end(pass);
 	take_account(pass, &identity);
-	if (!skew_check(pass) || !load_begin(pass))
-		return false;
+	return skew_check(pass) && load_begin(pass);
+}
+
+/*
+ * Reads all feeds.  True when each has reached the end of the pass; else
+ * pass->trouble says what is in the way of the first that has not
+ * (TROUBLE_NONE: it waits for its time).
+ */
+static bool
+read_feeds(Pass *pass)
+{
+	bool		complete = true;
+	Trouble		first = TROUBLE_NONE;
+	char		reason[sizeof(pass->reason)] = "";
+	const char *state = NULL;
+	int			retry_seconds = 0;
 
 	for (int i = 1; i < lengthof(feeds); i++)
 	{
@@ -414,37 +422,43 @@ run_feeds(Pass *pass)
 
 		complete = false;
 		if (pass->trouble == TROUBLE_NONE)
-			continue;			/* it waits for its time */
+			continue;
 		MemoryContextSwitchTo(pass->context);
+		if (first == TROUBLE_NONE || pass->trouble == TROUBLE_STOP)
+			snprintf(reason, sizeof(reason), "%s: %s", feed->name, pass->reason);
 		if (pass->trouble == TROUBLE_STOP)
 		{
-			char		where[sizeof(pass->reason)];
-
-			strlcpy(where, pass->reason, sizeof(where));
-			pass_trouble(pass, TROUBLE_STOP, "%s: %s", feed->name, where);
+			pass_trouble(pass, TROUBLE_STOP, "%s", reason);
 			return false;
 		}
 		pass_note_failure(pass, feed->name, false);
-		if (worst == TROUBLE_NONE)
+		if (first == TROUBLE_NONE)
 		{
-			worst = pass->trouble;
-			snprintf(reason, sizeof(reason), "%s: %s", feed->name, pass->reason);
+			first = pass->trouble;
 			state = pass->state;
 			retry_seconds = pass->retry_seconds;
 		}
 		pass->state = NULL;
 		pass->retry_seconds = 0;
 	}
-
-	if (complete && !pass->loading)
-		complete = read_the_rest(pass);
-	else if (worst != TROUBLE_NONE)
+	if (first != TROUBLE_NONE)
 	{
-		pass_trouble(pass, worst, "%s", reason);
+		pass_trouble(pass, first, "%s", reason);
 		pass->state = state;
 		pass->retry_seconds = retry_seconds;
 	}
 	return complete;
+}
+
+/*
+ * Brings all feeds, and what they named, up to now.
+ */
+static bool
+run_feeds(Pass *pass)
+{
+	if (!begin_round(pass) || !read_feeds(pass))
+		return false;
+	return pass->loading || read_the_rest(pass);
 }
 
 /*

@@ -306,6 +306,8 @@ extern char *sync_json_text(MemoryContext context, Jsonb *object, const char *ke
 extern bool sync_json_number(Jsonb *object, const char *key, double *number);
 extern bool tokens_exchange(Pass *pass, const char *grant, const char *code);
 extern bool tokens_renew(Pass *pass);
+
+/* ask.c */
 extern void pass_pause(int attempt, int retry_after);
 extern bool pass_ask(Pass *pass, const char *path, bool may_shrink, AmoAnswer *answer);
 

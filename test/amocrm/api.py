@@ -64,6 +64,7 @@ class Tokens:
         self.access = {long_lived}
         self.codes, self.refresh = {code}, set()
         self.issued = self.exchanges = self.refused = 0
+        self.last, self.last_used = "", False       # the access token issued last; whether anybody showed it
         self.api_domain = "127.0.0.1"               # the shard's host, which tokens name
 
     def pair(self) -> tuple[str, str]:
@@ -73,6 +74,7 @@ class Tokens:
         refresh = f"def502{'00ff' * 150}{self.issued:08d}"
         self.access.add(access)
         self.refresh.add(refresh)
+        self.last, self.last_used = access, False
         return access, refresh
 
     def expire(self) -> None:
@@ -229,7 +231,7 @@ class Api:
             web.get("/_sim/faults", self.sim_faults), web.post("/_sim/faults", self.sim_set_faults),
             web.delete("/_sim/faults", self.sim_clear_faults), web.post("/_sim/expire", self.sim_expire),
             web.post("/_sim/lag", self.sim_lag), web.post("/_sim/act", self.sim_act), web.post("/_sim/run", self.sim_run),
-            web.get("/_sim/leads", self.sim_leads), web.post("/_sim/token", self.sim_token),
+            web.get("/_sim/leads", self.sim_leads), web.post("/_sim/token", self.sim_token), web.post("/_sim/pair", self.sim_pair),
             web.post("/_sim/lag", self.sim_lag), web.post("/_sim/hide", self.sim_hide),
         ])
         return app
@@ -346,6 +348,7 @@ class Api:
 
     def _known_token(self, request: web.Request) -> bool:
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        self.tokens.last_used |= token == self.tokens.last
         return kind == "Bearer" and token in self.tokens.access
 
     # -------------------------------------------------------------------------------- dictionaries
@@ -627,7 +630,7 @@ class Api:
                                   "most_in_a_second": seen.most, "paths": dict(seen.paths),
                                   "shown": {kind: len(things) for kind, things in self.shown.lists.items()},
                                   "tokens": {"issued": self.tokens.issued, "exchanges": self.tokens.exchanges,
-                                             "refused": self.tokens.refused}})
+                                             "refused": self.tokens.refused, "last_used": self.tokens.last_used}})
 
     async def sim_advance(self, request: web.Request) -> web.Response:
         self.shown.advance(self.shown.now + Query(request).number("seconds", 0))
@@ -687,6 +690,11 @@ class Api:
         """Another long-lived token is good from now on."""
         self.tokens.access.add(Query(request).items["token"])
         return web.json_response({"access_tokens": len(self.tokens.access)})
+
+    async def sim_pair(self, request: web.Request) -> web.Response:
+        """A pair of tokens as an exchange gives them."""
+        access, refresh = self.tokens.pair()
+        return web.json_response({"access_token": access, "refresh_token": refresh})
 
     async def sim_act(self, request: web.Request) -> web.Response:
         """Somebody does something, now: {"lead": id, "status": …, "pipeline": …, "by": user} moves a lead."""

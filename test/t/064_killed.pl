@@ -7,7 +7,8 @@
 # nobody survives (then the whole server begins anew) or by an error that ends
 # the process alone.  make check: some moments of each kind of pass.
 #
-# deep pieces: news1 news2 worker first1 first2 first3 first4 first5 first6
+# deep pieces: news1 news2 news3 news4 worker refresh first1 first2 first3 first4 first5 first6
+# deep pieces: first7 first8 first9 first10 first11 first12
 
 use strict;
 use warnings;
@@ -21,7 +22,7 @@ use Warehouse;
 
 my $deep = $ENV{DEEP} || '';
 my ($piece, $turn) = $deep =~ /^([a-z]+)(\d*)$/;
-my %turns = (news => 2, first => 6);		# pieces that share the moments of a pass
+my %turns = (news => 4, first => 12);		# pieces that share the moments of a pass
 my $tmp = $PostgreSQL::Test::Utils::tmp_check;
 
 my $library = Stumble::library() or plan skip_all => 'no compiler, or no headers of the server';
@@ -105,14 +106,53 @@ sub killed
 
 for my $base (qw(news first))
 {
-	next if $piece && $piece ne $base && !($piece eq 'worker' && $base eq 'news');
+	next if $piece && $piece ne $base && !($piece =~ /^(worker|refresh)$/ && $base eq 'news');
 	my $most = moments($base);
 	note "a pass over $base has $most moments";
-	next if $deep eq 'worker';
-	my @which = $deep ? grep { $_ % $turns{$base} == $turn - 1 } 1 .. $most : $base eq 'news' ? (int($most / 4), int($most * 3 / 4)) : int($most / 2);
+	next if $deep eq 'worker' || $deep eq 'refresh';
+	my @which = $deep ? grep { $_ % $turns{$base} == $turn - 1 } 1 .. $most : $base eq 'news' ? int($most * 2 / 3) : int($most / 2);
 	my $begin = time;
 	killed($base, $_, int($_ / $turns{$base}) % 2 ? 'on' : 'off') for @which;
 	note sprintf '%d moments in %.0f s', scalar @which, time - $begin;
+}
+
+# ---- while tokens are exchanged
+
+# The old refresh token dies at amoCRM when it is shown; the new one must be
+# here before anything is asked with it.  Killed in between, a person is needed,
+# and told so; else the account goes on.
+my %became = (usable => 0, person => 0);
+sub killed_refreshing
+{
+	my ($n) = @_;
+	copy('news');
+	my $pair = $sim->ask('POST', 'pair');
+	$node->safe_psql('hurt', "UPDATE regcrm.secret SET access_token = '$pair->{access_token}', refresh_token = '$pair->{refresh_token}',
+		client_id = 'client', client_secret = 'secret', redirect_uri = 'https://x.example', expires_at = clock_timestamp() + interval '1 day'");
+	$sim->expire;
+	may_stumble();
+	$node->psql('hurt', "SET stumble.softly = @{[ $n % 2 ? 'on' : 'off' ]}; SET stumble.at = $n; SET stumble.seen = 0; CALL regcrm.sync()", stderr => \$err);
+	ok(!-e "$tmp/stumble.once", "a pass that renews its token ends at moment $n");
+	up();
+	my $used = $sim->stats->{tokens}{last_used} && $sim->stats->{tokens}{last_used} ne 'false';
+	my $again = $node->psql('hurt', 'CALL regcrm.sync()', stderr => \$err) == 0;
+	$became{ $again ? 'usable' : 'person' }++;
+	if (!$again)
+	{
+		ok(!$used, 'nothing was asked with a token that was not stored');
+		like($err, qr/does not give new tokens.*HINT:.*connect/s, 'a person is told what to do');
+		is($node->safe_psql('hurt', 'SELECT state FROM regcrm.account'), 'needs_connect', 'and the account waits for it');
+		$node->safe_psql('hurt', "CALL regcrm.connect('$url', token => 'token')");
+		$node->safe_psql('hurt', 'CALL regcrm.sync()');
+	}
+	Warehouse::same($node, 'undisturbed_news', 'hurt', "ended at moment $n, with tokens under way");
+	return;
+}
+if (!$deep || $deep eq 'refresh')
+{
+	killed_refreshing($_) for $deep ? 1 .. 40 : 16;
+	note "afterwards usable $became{usable} times, a person was needed $became{person} times";
+	cmp_ok($became{$_}, '>', 0, "$_ at some moments") for $deep ? qw(usable person) : ();
 }
 
 # ---- the same for the worker, which nobody helps
@@ -124,7 +164,8 @@ sub worker_killed
 	copy('news');
 	$node->safe_psql('hurt', "ALTER DATABASE hurt SET stumble.worker_at = $n");
 	may_stumble();
-	$node->safe_psql('hurt', 'SELECT regcrm.start_workers()');
+	# which may be cut short by the very crash
+	$node->psql('hurt', 'SELECT regcrm.start_workers()', stderr => \$err);
 	for (1 .. 400) { last unless -e "$tmp/stumble.once"; usleep(50_000); }
 	my $struck = !-e "$tmp/stumble.once";
 	up();
