@@ -102,12 +102,13 @@ LISTS = {"leads": (lead, 1, "updated_at"), "contacts": (contact, 1, "updated_at"
          "notes": (note, 1, "updated_at"), "events": (event, EVENTS, "created_at")}
 
 
-def page_of(entity: str, first: int, count: int, path: str, more: str) -> dict:
+def page_of(entity: str, first: int, count: int, path: str, more: str, falling: bool = False) -> dict:
     make = LISTS[entity][0]
     links = {"self": {"href": render.HOST + path}}
     if more:
         links["next"] = {"href": render.HOST + more}
-    return {"_page": 1, "_links": links, "_embedded": {entity: [make(k) for k in range(first, first + count)]}}
+    rows = [make(k) for k in range(first, first + count)]
+    return {"_page": 1, "_links": links, "_embedded": {entity: rows[::-1] if falling else rows}}
 
 
 def first_from(entity: str, total: int, at: int, above: bool) -> int:
@@ -153,13 +154,14 @@ class Server:
         stamp = LISTS[entity][2]
         first = first_from(entity, total, int(query.get(f"filter[{stamp}][from]", 0)), False)
         last = first_from(entity, total, int(query.get(f"filter[{stamp}][to]", 1 << 40)), True)
-        first += limit * (int(query.get("page", 1)) - 1)
-        count = min(limit, last - first)
+        falling = any(key.startswith("order[") and value == "desc" for key, value in query.items())
+        skipped = limit * (int(query.get("page", 1)) - 1)
+        count = min(limit, last - first - skipped)
         if count <= 0:
             return self.answer(web.Response(status=204))
-        more = str(request.rel_url) if first + count < last else ""
+        more = str(request.rel_url) if first + skipped + count < last else ""
         return self.answer(web.Response(content_type="application/hal+json", text=json.dumps(
-            page_of(entity, first, count, str(request.rel_url), more))))
+            page_of(entity, last - skipped - count if falling else first + skipped, count, str(request.rel_url), more, falling))))
 
     def answer(self, response: web.Response) -> web.Response:
         response.headers["Date"] = formatdate(self.now, usegmt=True)
