@@ -16,6 +16,7 @@ import threading
 import time
 
 LIMIT = 64 << 20            # no answer is longer
+BOMB = gzip.compress(b" " * LIMIT)
 
 
 def header(*lines: str, status: str = "200 OK") -> bytes:
@@ -46,8 +47,7 @@ def answer(peer: socket.socket, token: str, other: int) -> None:
         piece = b" " * 65536
         send_for_long(peer, b"%x\r\n%s\r\n" % (len(piece), piece))
     elif token == "bomb":
-        body = gzip.compress(b" " * LIMIT)
-        peer.sendall(header(json, "Content-Encoding: gzip", f"Content-Length: {len(body)}") + body)
+        peer.sendall(header(json, "Content-Encoding: gzip", f"Content-Length: {len(BOMB)}") + BOMB)
     elif token == "header":
         peer.sendall(b"HTTP/1.1 200 OK\r\n")
         send_for_long(peer, b"X-Padding: " + b"x" * 8000 + b"\r\n")
