@@ -468,7 +468,11 @@ BEGIN
 			d.day AT TIME ZONE a.time_zone AS starts_at,
 			(d.day + interval '1 day') AT TIME ZONE a.time_zone AS ends_at
 		FROM regcrm.account a
-		CROSS JOIN LATERAL (SELECT min(l.created_at) AS at FROM regcrm.deal l WHERE l.account_id = a.id) AS first
+		-- a duty may be of a deal that is gone, or that who asks does not see
+		CROSS JOIN LATERAL (SELECT least(
+				(SELECT min(l.created_at) FROM regcrm.deal l WHERE l.account_id = a.id),
+				(SELECT min(l.arose_at) FROM regcrm.deadline l WHERE l.account_id = a.id),
+				(SELECT min(l.breached_at) FROM regcrm.violation l WHERE l.account_id = a.id)) AS at) AS first
 		CROSS JOIN LATERAL generate_series(
 			greatest(date_trunc('day', first.at AT TIME ZONE a.time_zone), timestamp '1970-01-01'),
 			now() AT TIME ZONE a.time_zone,

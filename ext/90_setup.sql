@@ -62,9 +62,7 @@ BEGIN
 
 	-- what is new is for whom it is meant
 	PERFORM regcrm.renew_access();
-	IF (SELECT i.row_security FROM regcrm.installed i) THEN
-		PERFORM regcrm.make_policies();
-	END IF;
+	PERFORM regcrm.renew_policies();
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.setup() FROM PUBLIC;

@@ -120,6 +120,7 @@ BEGIN
 	ELSIF NOT $3 THEN
 		DELETE FROM regcrm.access x WHERE x.role = $1 AND ($2 IS NULL OR x.level = $2);
 	END IF;
+	PERFORM regcrm.renew_policies();
 	RETURN ARRAY(SELECT x.level FROM regcrm.access x WHERE x.role = $1 ORDER BY x.level);
 END
 $$;
@@ -427,18 +428,38 @@ CREATE FUNCTION regcrm.make_policies() RETURNS void
 	AS $$
 DECLARE
 	r record;
+	heads text[];
 BEGIN
+	-- Only for those whom it lets see more: for a manager, a condition that may be
+	-- true of every row would keep the planner from the index.
+	IF EXISTS (SELECT FROM regcrm.account a WHERE NOT a.row_security) THEN
+		heads := '{public}';
+	ELSE
+		heads := ARRAY(SELECT o.rolname::text FROM pg_roles o
+			WHERE o.rolname IN (SELECT h.role FROM regcrm.head h UNION SELECT x.role FROM regcrm.access x WHERE x.level IN ('operator', 'admin'))
+			ORDER BY o.rolname);
+	END IF;
+
 	FOR r IN
-		SELECT w.*, t.polname IS NOT NULL AS there, c.relrowsecurity
+		SELECT w.*, c.relrowsecurity, t.polname IS NOT NULL AS there, x.wanted, x.wanted <> '{}' AS is_wanted,
+			ARRAY(SELECT CASE u.role WHEN 0 THEN 'public' ELSE pg_get_userbyid(u.role)::text END FROM unnest(t.polroles) u(role) ORDER BY 1) AS held,
+			(SELECT string_agg(CASE u.role WHEN 'public' THEN 'PUBLIC' ELSE quote_ident(u.role) END, ', ') FROM unnest(x.wanted) u(role)) AS roles
 		FROM regcrm.row_rules() w
 		JOIN pg_class c ON c.relnamespace = 'regcrm'::regnamespace AND c.relname::text = w.relation
+		CROSS JOIN LATERAL (SELECT CASE w.policy WHEN 'regcrm_seen' THEN heads ELSE '{public}' END AS wanted) x
 		LEFT JOIN pg_policy t ON t.polrelid = c.oid AND t.polname::text = w.policy
 		ORDER BY w.relation, w.policy
 	LOOP
-		IF NOT r.there THEN
-			EXECUTE format('CREATE POLICY %I ON regcrm.%I FOR %s USING (%s)', r.policy, r.relation, r.command, r.expression);
+		IF r.there AND NOT r.is_wanted THEN
+			EXECUTE format('DROP POLICY %I ON regcrm.%I', r.policy, r.relation);
+		ELSIF r.there THEN
+			IF r.held <> ARRAY(SELECT u FROM unnest(r.wanted) u ORDER BY 1) THEN
+				EXECUTE format('ALTER POLICY %I ON regcrm.%I TO %s', r.policy, r.relation, r.roles);
+			END IF;
+		ELSIF r.is_wanted THEN
+			EXECUTE format('CREATE POLICY %I ON regcrm.%I FOR %s TO %s USING (%s)', r.policy, r.relation, r.command, r.roles, r.expression);
 			EXECUTE format('COMMENT ON POLICY %I ON regcrm.%I IS %L', r.policy, r.relation, CASE r.policy
-				WHEN 'regcrm_seen' THEN 'Heads, operators and admins see all rows of their accounts.'
+				WHEN 'regcrm_seen' THEN 'Heads, operators and admins see all rows of their accounts, all roles those of accounts without row security.'
 				WHEN 'regcrm_own' THEN 'A manager sees his deals and what hangs on them.'
 				ELSE 'A manager sees what he is to do or answers for himself.' END);
 		END IF;
@@ -452,7 +473,20 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION regcrm.make_policies() IS
-	'For enable_row_security() and setup(): makes the policies that are missing, and turns row security on.';
+	'For enable_row_security(), setup() and what changes who is a head: makes policies as they are to be, and turns row security on.';
+
+CREATE FUNCTION regcrm.renew_policies() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+BEGIN
+	IF (SELECT i.row_security FROM regcrm.installed i) THEN
+		PERFORM regcrm.make_policies();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION regcrm.renew_policies() IS
+	'Makes policies as they are to be, where row security is on.';
 
 CREATE FUNCTION regcrm.drop_policies() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -525,6 +559,7 @@ BEGIN
 	PERFORM pg_advisory_xact_lock(hashtextextended('regcrm.setup', 0));
 	IF $1 IS NOT NULL THEN
 		UPDATE regcrm.account a SET row_security = false WHERE a.id = $1 AND a.row_security;
+		PERFORM regcrm.renew_policies();
 		RETURN;
 	END IF;
 	PERFORM regcrm.drop_policies();
@@ -565,12 +600,19 @@ CREATE FUNCTION regcrm.map_manager(role name, account_id bigint, user_id bigint)
 #variable_conflict use_column
 DECLARE
 	other bigint;
+	other_role name;
 BEGIN
 	PERFORM regcrm.need_role($1);
 	SELECT m.id INTO other FROM regcrm.manager m WHERE m.account_id = $2 AND m.db_role = $1 AND m.id <> $3;
 	IF FOUND THEN
 		RAISE EXCEPTION 'role "%" is user % of account % already', $1, other, $2
 			USING ERRCODE = 'unique_violation', HINT = 'Call regcrm.unmap_role() first.';
+	END IF;
+	SELECT m.db_role INTO other_role FROM regcrm.manager m WHERE m.account_id = $2 AND m.id = $3 AND m.db_role <> $1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'user % of account % is role "%" already', $3, $2, other_role
+			USING ERRCODE = 'unique_violation',
+				HINT = 'A user has one role; grant that to other roles that he logs in by, or call regcrm.unmap_role() first.';
 	END IF;
 	UPDATE regcrm.manager m SET db_role = $1 WHERE m.account_id = $2 AND m.id = $3;
 	IF NOT FOUND THEN
@@ -580,7 +622,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION regcrm.map_manager(name, bigint, bigint) IS
-	'Says which user of the CRM a role is (manager.db_role): what the role writes is his, and where row security is on it sees his rows, as does who has the role''s privileges. Arguments: role, account, user. Errors: 42704 for a role that does not exist, P0002 for a user that does not, 23505 where the role is another user of the account.';
+	'Says which user of the CRM a role is (manager.db_role): what the role writes is his, and where row security is on it sees his rows, as does who has the role''s privileges. Arguments: role, account, user. Errors: 42704 for a role that does not exist, P0002 for a user that does not, 23505 where the role is another user of the account, or the user another role.';
 
 CREATE FUNCTION regcrm.map_head(role name, account_id bigint DEFAULT NULL) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -594,6 +636,7 @@ BEGIN
 			USING ERRCODE = 'undefined_object', HINT = 'Accounts stand in regcrm.account.';
 	END IF;
 	INSERT INTO regcrm.head (role, account_id) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+	PERFORM regcrm.renew_policies();
 END
 $$;
 COMMENT ON FUNCTION regcrm.map_head(name, bigint) IS
@@ -613,6 +656,7 @@ BEGIN
 	GET DIAGNOSTICS n = ROW_COUNT;
 	DELETE FROM regcrm.head h WHERE h.role = $1 AND ($2 IS NULL OR h.account_id = $2);
 	GET DIAGNOSTICS heads = ROW_COUNT;
+	PERFORM regcrm.renew_policies();
 	RETURN n + heads;
 END
 $$;

@@ -230,11 +230,14 @@ for level in LEVELS:
 
 # ---- refusals ----
 
+ask("insert into regcrm.manager (account_id, id, name) values (1, 3, 'O')")
+ask("select regcrm.map_manager('access_reader', 1, 2)")
+
 for call, sqlstate, hint in [("grant_access('access_reader', 'king')", "22023", "reader, writer, operator and admin"), ("grant_access('access_reader', null)", "22023", "reader"),
                              ("revoke_access('access_reader', 'king')", "22023", "reader, writer"), ("grant_access('no_such_role', 'reader')", "42704", "CREATE ROLE"),
                              ("grant_access('public', 'reader')", "42704", "PUBLIC"), ("grant_access(null, 'reader')", "42704", ""), ("revoke_access('no_such_role')", "42704", ""),
-                             ("grant_access(current_user, 'reader')", "22023", "owner"), ("map_manager('no_such_role', 1, 1)", "42704", ""), ("map_manager('access_reader', 1, 999)", "P0002", "regcrm.manager"),
-                             ("map_head('no_such_role')", "42704", ""), ("map_head('access_reader', 999)", "42704", "regcrm.account"), ("enable_row_security(999)", "42704", "regcrm.account")]:
+                             ("grant_access(current_user, 'reader')", "22023", "owner"), ("map_manager('no_such_role', 1, 1)", "42704", ""), ("map_manager('access_writer', 1, 999)", "P0002", "regcrm.manager"),
+                             ("map_manager('access_reader', 1, 3)", "23505", "unmap_role"), ("map_manager('access_writer', 1, 2)", "23505", "one role"), ("map_head('no_such_role')", "42704", ""), ("map_head('access_reader', 999)", "42704", "regcrm.account"), ("enable_row_security(999)", "42704", "regcrm.account")]:
     error = error_of("select regcrm." + call)
     tap.ok(error is not None and error.pgcode == sqlstate and hint in (error.diag.message_hint or ""), "%s: %s" % (call, sqlstate), error)
 
