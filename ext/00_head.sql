@@ -22,6 +22,23 @@ DECLARE
 	found_kind text;
 	found_name text;
 BEGIN
+	-- Its owner could put there, at any time, what is called in our name.
+	SELECT 'role', r.rolname INTO found_kind, found_name
+	FROM pg_catalog.pg_namespace n
+	JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner AND NOT r.rolsuper AND r.rolname <> current_user
+	WHERE n.nspname = 'regcrm';
+	IF FOUND THEN
+		RAISE EXCEPTION 'schema "regcrm" belongs to role "%"', found_name
+			USING ERRCODE = 'insufficient_privilege',
+				HINT = pg_catalog.format('Drop it, or: ALTER SCHEMA regcrm OWNER TO %I; REVOKE CREATE ON SCHEMA regcrm FROM PUBLIC.', current_user);
+	END IF;
+	IF EXISTS (SELECT FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) a
+			WHERE n.nspname = 'regcrm' AND a.grantee = 0 AND a.privilege_type = 'CREATE')
+	THEN
+		RAISE EXCEPTION 'everybody may create objects in schema "regcrm"'
+			USING ERRCODE = 'insufficient_privilege', HINT = 'REVOKE CREATE ON SCHEMA regcrm FROM PUBLIC.';
+	END IF;
+
 	SELECT o.kind, o.name INTO found_kind, found_name
 	FROM (SELECT 'function' AS kind, p.oid::regprocedure::text AS name
 			FROM pg_catalog.pg_proc p

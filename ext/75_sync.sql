@@ -193,7 +193,11 @@ DECLARE
 	home text := current_setting('cron.database_name', true);
 	statements text;
 BEGIN
-	IF to_regclass('cron.job') IS NOT NULL THEN
+	-- the real one, and not what somebody made in a schema of that name
+	IF EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pg_cron'
+			WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass('cron.job') AND d.deptype = 'e'
+				AND d.refclassid = 'pg_extension'::regclass)
+	THEN
 		RETURN;
 	END IF;
 	SELECT string_agg(CASE action

@@ -145,7 +145,7 @@ BEGIN
 
 	-- stages become text, a table in one go
 	FOR r IN
-		SELECT c.oid::regclass::text AS relation, array_agg(a.attname::text ORDER BY a.attnum) AS names,
+		SELECT c.oid, c.oid::regclass::text AS relation, array_agg(a.attname::text ORDER BY a.attnum) AS names,
 			string_agg(format('ALTER COLUMN %1$I TYPE text USING %1$I::text', a.attname), ', ' ORDER BY a.attnum) AS actions
 		FROM pg_class c
 		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attinhcount = 0
@@ -154,7 +154,7 @@ BEGIN
 	LOOP
 		INSERT INTO regcrm.detached (what, relation, name)
 			SELECT 'type', r.relation, n FROM unnest(r.names) n ON CONFLICT DO NOTHING;
-		EXECUTE format('ALTER TABLE %s %s', r.relation, r.actions);
+		PERFORM regcrm.as_owner_of(r.oid, format('ALTER TABLE %s %s', r.relation, r.actions));
 	END LOOP;
 
 	UPDATE regcrm.installed i SET detached = true WHERE NOT i.detached;
@@ -163,6 +163,13 @@ $$;
 REVOKE EXECUTE ON FUNCTION regcrm.detach() FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.detach() IS
 	'Makes DROP EXTENSION possible without loss: stage columns become text; our triggers, defaults and views are dropped. setup() takes them back, with the rights on the views. Error 2BP01 where a view by the user stands on one of ours; 42501 for who does not own the tables.';
+
+CREATE FUNCTION regcrm.as_owner_of(relation regclass, command text) RETURNS void
+	AS 'MODULE_PATHNAME', 'regcrm_as_owner_of'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+REVOKE EXECUTE ON FUNCTION regcrm.as_owner_of(regclass, text) FROM PUBLIC;
+COMMENT ON FUNCTION regcrm.as_owner_of(regclass, text) IS
+	'For detach() and setup(): runs a command about a table as the owner of that, so that what its constraints call is not run by a superuser. Error 42501 for who has not the owner''s privileges.';
 
 CREATE FUNCTION regcrm.attach_columns() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -184,7 +191,7 @@ BEGIN
 		WHERE d.what = 'type'
 		GROUP BY c.oid
 	LOOP
-		EXECUTE format('ALTER TABLE %s %s', r.relation, r.actions);
+		PERFORM regcrm.as_owner_of(r.relation, format('ALTER TABLE %s %s', r.relation, r.actions));
 	END LOOP;
 
 	FOR r IN
@@ -194,7 +201,7 @@ BEGIN
 		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname::text = d.name AND NOT a.attisdropped AND NOT a.atthasdef
 		WHERE d.what = 'default'
 	LOOP
-		EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT regcrm.current_account()', r.relation, r.name);
+		PERFORM regcrm.as_owner_of(r.relation, format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT regcrm.current_account()', r.relation, r.name));
 	END LOOP;
 END
 $$;

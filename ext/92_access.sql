@@ -681,7 +681,8 @@ BEGIN
 		FROM (VALUES
 			('pause', 'regcrm_by_owner'), ('resume', 'regcrm_by_owner'), ('disconnect', 'regcrm_by_owner'),
 			('ingest', 'regcrm_by_owner'), ('ingest_webhook', 'regcrm_by_owner'), ('retry_quarantine', 'regcrm_by_owner'),
-			('retention', 'regcrm_by_owner'), ('want', 'regcrm_by_owner'), ('remap', 'regcrm_by_owner'), ('refresh_marts', 'regcrm_by_owner'), ('stop_marts', 'regcrm_by_owner'),
+			('retention', 'regcrm_by_owner'), ('want', 'regcrm_by_owner'), ('remap', 'regcrm_by_owner'),
+			('change_hours', 'regcrm_by_owner'), ('copy_regulation', 'regcrm_by_owner'), ('refresh_marts', 'regcrm_by_owner'), ('stop_marts', 'regcrm_by_owner'),
 			('write_back', 'regcrm_by_owner'), ('stop_write_back', 'regcrm_by_owner'),
 			('forget', 'regcrm_by_owner_unjudged'), ('detach', 'regcrm_by_owner_or_superuser'),
 			('map_manager', 'regcrm_by_owner'), ('map_head', 'regcrm_by_owner'), ('unmap_role', 'regcrm_by_owner'),

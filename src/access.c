@@ -28,6 +28,7 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -42,6 +43,7 @@
 PG_FUNCTION_INFO_V1(regcrm_by_owner);
 PG_FUNCTION_INFO_V1(regcrm_by_owner_unjudged);
 PG_FUNCTION_INFO_V1(regcrm_by_owner_or_superuser);
+PG_FUNCTION_INFO_V1(regcrm_as_owner_of);
 PG_FUNCTION_INFO_V1(regcrm_seen_accounts);
 PG_FUNCTION_INFO_V1(regcrm_own_accounts);
 PG_FUNCTION_INFO_V1(regcrm_own_users);
@@ -173,6 +175,50 @@ Datum
 regcrm_by_owner_or_superuser(PG_FUNCTION_ARGS)
 {
 	return call_behind(fcinfo, superuser() ? GetUserId() : tables_owner());
+}
+
+/*
+ * as_owner_of(relation, command): runs a command about a table as the owner of
+ * that.  A superuser who changes a table of somebody else would run its check
+ * constraints and generated columns as superuser.
+ */
+Datum
+regcrm_as_owner_of(PG_FUNCTION_ARGS)
+{
+	Oid			relation = PG_GETARG_OID(0);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			owner;
+	Oid			user;
+	int			sec_context;
+	int			level = NewGUCNestLevel();
+	int			result;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relation)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	GetUserIdAndSecContext(&user, &sec_context);
+	if (!has_privs_of_role(user, owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of table %s",
+						NameStr(((Form_pg_class) GETSTRUCT(tuple))->relname))));
+	ReleaseSysCache(tuple);
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	SetUserIdAndSecContext(owner, sec_context | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	result = SPI_execute(text_to_cstring(PG_GETARG_TEXT_PP(1)), false, 0);
+	SetUserIdAndSecContext(user, sec_context);
+	if (result < 0)
+		elog(ERROR, "could not run a command: %s", SPI_result_code_string(result));
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	PG_RETURN_VOID();
 }
 
 

@@ -66,7 +66,15 @@ my $surroundings = q{
 	UNION ALL SELECT 'index', indrelid::regclass::text, indexrelid::regclass::text, pg_get_indexdef(indexrelid), NULL, NULL, NULL
 		FROM pg_index WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'regcrm'::regnamespace AND relkind = 'r')
 	UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), NULL, NULL, NULL
-		FROM pg_constraint WHERE connamespace = 'regcrm'::regnamespace AND conrelid <> 0};
+		FROM pg_constraint WHERE connamespace = 'regcrm'::regnamespace AND conrelid <> 0
+	UNION ALL SELECT 'policy', p.tablename, p.policyname, p.permissive || ' ' || p.cmd || ' ' || p.roles::text, NULL, p.qual, p.with_check
+		FROM pg_policies p WHERE p.schemaname = 'regcrm'
+	UNION ALL SELECT 'row security', c.relname, c.relrowsecurity::text, NULL, NULL, NULL, NULL
+		FROM pg_class c WHERE c.relnamespace = 'regcrm'::regnamespace AND c.relkind = 'r'
+	UNION ALL SELECT 'function', p.oid::regprocedure::text, p.proacl::text, NULL, NULL, NULL, NULL
+		FROM pg_proc p WHERE p.pronamespace = 'regcrm'::regnamespace
+	UNION ALL SELECT 'schema', n.nspname, n.nspacl::text, NULL, NULL, NULL, NULL
+		FROM pg_namespace n WHERE n.nspname = 'regcrm'};
 
 sub surroundings
 {
@@ -204,6 +212,11 @@ sub live
 	$node->safe_psql($db, 'CALL regcrm.refresh_marts(5000); CALL regcrm.refresh_marts(5000);');
 	$node->safe_psql($db, q{
 		SELECT FROM regcrm.waive(7, (SELECT max(id) FROM regcrm.violation WHERE account_id = 7 AND resolved_at IS NULL AND waived_at IS NULL AND withdrawn_at IS NULL), 'по договорённости')});
+	# who may do what, and sees whose rows
+	$node->safe_psql($db, q{
+		DO $$ BEGIN IF to_regrole('bi') IS NULL THEN CREATE ROLE bi NOLOGIN; END IF; END $$;
+		SELECT regcrm.grant_access('bi', 'reader'), regcrm.map_head('bi', 7), regcrm.enable_row_security();
+	});
 	# the clock's memory of the hours it planned by
 	$node->safe_psql($db, 'SELECT regcrm.flag_expired()');
 	return;
