@@ -95,7 +95,7 @@ sub live
 		INSERT INTO regcrm.manager (id, name, in_scope) VALUES (1, 'Анна', true), (2, 'Борис', true), (3, 'Директор', false);
 		INSERT INTO regcrm.secret (account_id, access_token) VALUES (7, 'canary-token-5e1f');
 	});
-	
+
 	# the user's own rows, edits of ours, and objects beside ours
 	$node->safe_psql($db, q{
 		INSERT INTO regcrm.stage_def (stage, name, aliases, position) VALUES ('trial', 'Пробный урок', '{Пробное}', 95);
@@ -126,7 +126,7 @@ sub live
 		GRANT USAGE ON SCHEMA regcrm TO bi;
 		GRANT SELECT ON regcrm.violations, regcrm.manager_scorecard TO bi;
 	});
-	
+
 	# facts: some through columns, some as events in any order, one late
 	$node->safe_psql($db, q{
 		SET regcrm.mode = 'record';
@@ -159,7 +159,7 @@ sub live
 		INSERT INTO regcrm.event (deal_id, at, kind, actor_id)
 			SELECT d.id, d.created_at + interval '1 min', 'message_out', d.manager_id FROM regcrm.deal d WHERE d.id = 5;
 	});
-	
+
 	# a second account, synced: what its pages brought, what its sync remembers,
 	# what it was told to write back, what was corrected by hand
 	$node->safe_psql($db, q{
