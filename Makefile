@@ -8,6 +8,8 @@
 #   make fuzz            the fuzzers of test/fuzz, ten minutes each; FUZZ_SECONDS says otherwise
 #   make unit            the pure C unit tests only, with sanitizers
 #   make lint            cppcheck, shellcheck, plpgsql_check and how sources look
+#   make coverage        which lines the tests reach; fails where the judge, the calendar, the
+#                        gate or the ledger have one that has no test and no reason
 #   make demo            a small warehouse to look at; make demo-stop removes it
 #   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
 #
@@ -16,7 +18,7 @@
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check check-deep fuzz unit lint demo demo-stop dashboards dashboards-stop
+own_goals = check check-deep fuzz unit lint coverage demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
@@ -36,6 +38,9 @@ unit:
 
 lint:
 	@test/check lint
+
+coverage:
+	@test/coverage
 
 demo:
 	@test/demo/run
