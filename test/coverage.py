@@ -17,7 +17,8 @@ import subprocess
 import sys
 
 # the judge, the calendar, the gate, the ledger
-GOAL = ["calendar.c", "judge.c", "moves.c", "conditions.c", "duties.c", "gate.c", "gate_deal.c",
+GOAL = ["calendar.c", "judge.c", "moves.c", "conditions.c", "visits.c", "happen.c", "holding.c",
+        "answering.c", "duties.c", "findings.c", "gate.c", "gate_deal.c",
         "gate_enforce.c", "refusal.c", "ledger.c", "changes.c"]
 
 

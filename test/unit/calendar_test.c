@@ -102,6 +102,10 @@ test_by_hand(void)
 	ok(calendar_add(calendar, INSTANT_NEVER, -HOUR) == INSTANT_NEVER &&
 	   calendar_add(calendar, INSTANT_EVER, HOUR) == INSTANT_EVER,
 	   "what has no end or beginning keeps having none");
+	ok(calendar_between(calendar, utc(2025, 6, 1, 0, 0), utc(2026, 1, 2, 6, 0)) ==
+	   calendar_between(calendar, utc(2026, 1, 1, 0, 0), utc(2026, 1, 2, 6, 0)) &&
+	   calendar_between(calendar, INSTANT_EVER, utc(2025, 6, 1, 0, 0)) == 0,
+	   "before the first day nothing is worked");
 	ok(calendar_add(calendar, utc(2026, 5, 8, 0, 0), INT64_MAX) == INSTANT_NEVER &&
 	   calendar_add(calendar, utc(2026, 5, 8, 0, 0), INT64_MIN) == INSTANT_EVER,
 	   "the longest durations do not overflow");
@@ -160,6 +164,9 @@ test_edges(void)
 	   calendar_between(NULL, 12, 5) == -7, "without a calendar every hour counts");
 	ok(calendar_add(NULL, INT64_MAX - 1, 5) == INSTANT_NEVER &&
 	   calendar_add(NULL, INT64_MIN + 1, -5) == INSTANT_EVER, "and nothing overflows");
+	ok(calendar_between(NULL, INSTANT_EVER, INSTANT_NEVER) == INT64_MAX &&
+	   calendar_between(NULL, INSTANT_NEVER, INSTANT_EVER) == INT64_MIN,
+	   "from ever to never is as long as can be told");
 	source.last_day = 1000;
 	ok(calendar_build(&source, &tap_memory) == NULL, "no pattern: no working time");
 	source.npatterns = 1;

@@ -504,6 +504,25 @@ test_moves_of_an_instant(void)
 	move(0, STAGE_NONE, C);
 	judge(reg, H);
 	ok(breaches(reg, "Q") == 1, "where a deal begins may ask for a comment, too");
+
+	/* No order makes a chain of these: in the order given, as far as it goes. */
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, B, C);
+	move(H, B, A);
+	ok(judge_last_stage(judge_create(reg, &memory, NULL, NULL),
+						&(Timeline) {.nfacts = nfacts, .facts = facts}) == A,
+	   "moves of an instant that make no chain are taken in the order of their numbers");
+
+	/* More than can be tried in every order. */
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	for (int i = 0; i < 10; i++)
+		move(H, i % 2 ? B : A, i % 2 ? A : B);
+	move(H, A, C);
+	ok(judge_last_stage(judge_create(reg, &memory, NULL, NULL),
+						&(Timeline) {.nfacts = nfacts, .facts = facts}) == C,
+	   "eleven moves of an instant are chained, too");
 }
 
 static void
@@ -562,6 +581,9 @@ test_counts(void)
 	r->by = "meeting_at";
 	r->nunless = 1;
 	r->unless[0] = "!scenario";
+	rule("L", A, "leave", NULL, -1, "task_added*2")->scope = "visit";
+	rule("D", A, "leave", NULL, -1, "task_added*2")->scope = "deal";
+	rule("N", B, "within", "enter", H, "comment");
 	reg = compile(&error);
 
 	nfacts = 0;
@@ -587,6 +609,22 @@ test_counts(void)
 	judge(reg, H);
 	ok(of_rule(reg, "T", 0) && of_rule(reg, "T", 0)->task_id == 6 && of_rule(reg, "T", 1) == NULL,
 	   "of two tasks of one instant, one is the second");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	task(H, 5, FACT_TASK_ADDED, 2 * H);
+	task(H, 6, FACT_TASK_ADDED, 2 * H);
+	move(H, A, B);
+	judge(reg, 2 * H);
+	ok(breaches(reg, "L") == 1 && breaches(reg, "D") == 0,
+	   "tasks added in the second of a move belong to the deal's life, not to the visit that ends");
+
+	nfacts = 0;
+	move(0, STAGE_NONE, A);
+	move(H, A, B);
+	judge(reg, INSTANT_NEVER);
+	ok(breaches(reg, "N") == 1 && of_rule(reg, "N", 0)->breached_at == 2 * H,
+	   "at the end of time everything that was due is due, and what never comes is not");
 
 	nfacts = 0;
 	move(0, STAGE_NONE, A);
