@@ -26,6 +26,7 @@
 #include "append.h"
 #include "batch.h"
 #include "refusal.h"
+#include "resultrow.h"
 #include "stage.h"
 #include "tables.h"
 #include "timeline.h"
@@ -350,7 +351,7 @@ regcrm_check_move(PG_FUNCTION_ARGS)
 			CStringGetTextDatum(info->title), CStringGetTextDatum(hint_of(refusal))};
 		bool		nulls[3] = {false};
 
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+		resultrow_put(result, values, nulls, lengthof(values));
 	}
 	ahead_end(&ahead);
 	return (Datum) 0;
@@ -410,7 +411,7 @@ regcrm_allowed_moves(PG_FUNCTION_ARGS)
 			values[1] = texts_of(&refusals, code_of);
 			values[2] = texts_of(&refusals, title_of);
 			values[3] = texts_of(&refusals, hint_of);
-			tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+			resultrow_put(result, values, nulls, lengthof(values));
 		}
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(context);

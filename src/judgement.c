@@ -25,6 +25,7 @@
 #include "batch.h"
 #include "news.h"
 #include "replan.h"
+#include "resultrow.h"
 #include "stage.h"
 #include "tables.h"
 #include "timeline.h"
@@ -142,7 +143,7 @@ put_finding(ReturnSetInfo *result, const LoadedRegulation *regulation, const Fin
 	bool		nulls[FINDING_NCOLUMNS] = {false};
 
 	fill_finding(values, nulls, regulation, finding);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	resultrow_put(result, values, nulls, FINDING_NCOLUMNS);
 }
 
 Datum
@@ -159,8 +160,6 @@ regcrm_judge(PG_FUNCTION_ARGS)
 	int			n;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (result->setDesc->natts < FINDING_NCOLUMNS)
-		elog(ERROR, "type regcrm.finding has too few columns");
 	need_argument(fcinfo, 0, "account_id");
 	need_argument(fcinfo, 1, "deal_id");
 	account_id = PG_GETARG_INT64(0);
@@ -198,7 +197,7 @@ put_replayed(ReturnSetInfo *result, const LoadedRegulation *regulation, int64 de
 	nulls[1] = finding->manager_id == NO_MANAGER ||
 		regulation->compiled->rules[finding->rule].duty_of_bot;
 	fill_finding(values + 2, nulls + 2, regulation, finding);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	resultrow_put(result, values, nulls, REPLAYED_NCOLUMNS);
 }
 
 Datum
@@ -213,8 +212,6 @@ regcrm_replay(PG_FUNCTION_ARGS)
 	const DealLine *deal;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (result->setDesc->natts < REPLAYED_NCOLUMNS)
-		elog(ERROR, "type regcrm.replayed has too few columns");
 	need_argument(fcinfo, 0, "account_id");
 	need_argument(fcinfo, 1, "regulation");
 
@@ -244,7 +241,6 @@ regcrm_replay(PG_FUNCTION_ARGS)
 static Datum
 judged(FunctionCallInfo fcinfo, const LedgerCounts *counts)
 {
-	TupleDesc	desc;
 	Datum		values[6] = {
 		Int64GetDatum(counts->deals), Int64GetDatum(counts->changed),
 		Int64GetDatum(counts->deadlines), Int64GetDatum(counts->violations),
@@ -252,9 +248,7 @@ judged(FunctionCallInfo fcinfo, const LedgerCounts *counts)
 	};
 	bool		nulls[6] = {false};
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 6)
-		elog(ERROR, "type regcrm.judged is not what the library was made for");
-	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+	return resultrow_form(fcinfo, values, nulls, lengthof(values), "regcrm.judged");
 }
 
 /* State of a run that says how far it is. */
