@@ -167,7 +167,7 @@ sub live
 		SET regcrm.mode = 'off';
 		INSERT INTO regcrm.account (id, name, base_url, subdomain, time_zone, calendar, known_from, known_until, state, state_reason, connected_at,
 				loaded_at, load_requests, reconciled_at, call_notes_at, owner_confirmed_calendar, paused)
-			VALUES (8, 'Сеть', 'https://renamed.amocrm.ru', 'renamed', 'Asia/Yekaterinburg', 'daily-9-20', '2026-01-01', '2026-03-10', 'ok', 'переехала', '2026-03-01',
+			VALUES (8, 'Сеть', 'https://127.0.0.1:1', 'renamed', 'Asia/Yekaterinburg', 'daily-9-20', '2026-01-01', '2026-03-10', 'ok', 'переехала', '2026-03-01',
 				'2026-03-02', 120, '2026-03-09', 'end', true, false);
 		INSERT INTO regcrm.secret (account_id, access_token, refresh_token) VALUES (8, 'canary-token-81aa', 'canary-token-81ab');
 		INSERT INTO regcrm.inbox (base_url, token) VALUES ('https://renamed.amocrm.ru', 'canary-token-9c0d');
