@@ -195,7 +195,8 @@ is(sql('SELECT version FROM regcrm.installed'), '1.1', '... which is 1.1');
 is(sql('SELECT count(*) FROM regcrm.secret'), '2', 'tokens stay');
 is(sql(q{SELECT has_function_privilege('bi', 'regcrm.judge(bigint, bigint, timestamptz)', 'EXECUTE')}), 't', 'rights on functions stay');
 
-is(join(' ', grep { sql("SELECT count(*) >= 0 FROM bi.$_") ne 't' } @views), '', 'the user\'s views on ' . @views . ' of ours answer');
+is(sql(join ' UNION ALL ', map { "SELECT count(*) FROM (SELECT FROM bi.$_ LIMIT 1) x WHERE false" } @views), join("\n", ('0') x @views),
+	'the user\'s views on ' . @views . ' of ours answer');
 sql('REFRESH MATERIALIZED VIEW bi.stored');
 is(sql(q{SELECT attname FROM pg_attribute WHERE attrelid = 'regcrm.violations'::regclass AND attnum > 0 ORDER BY attnum DESC LIMIT 1}), 'grown', 'a view has grown at its end');
 
