@@ -18,7 +18,7 @@ my %columns = (
 	deal_contact => '',
 	event => '',
 	deadline => 'ended_at',
-	violation => 'id,detected_at',
+	violation => 'id,detected_at,waived_at',
 	quarantine => 'id,at,resolved_at');
 
 # The rows of a database as sorted lines: "table {json}".
@@ -37,6 +37,8 @@ sub rows
 		push @queries, "SELECT '$table ' || ($row)::text FROM regcrm.$table t $where";
 	}
 	my $out = $node->safe_psql($database, "SET timezone = 'UTC';" . join(' UNION ALL ', @queries));
+	# so has one that evidence names: a transaction that came to nothing used some up
+	$out =~ s/(?<=[ :\[])46116860184273\d{5}\b/"appended"/g;
 	return [ sort split /\n/, $out ];
 }
 
