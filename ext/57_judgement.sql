@@ -103,7 +103,7 @@ CREATE FUNCTION regcrm.rejudge(account_id bigint DEFAULT NULL) RETURNS regcrm.ju
 	LANGUAGE C VOLATILE PARALLEL UNSAFE COST 1000000;
 REVOKE EXECUTE ON FUNCTION regcrm.rejudge(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.rejudge(bigint) IS
-	'Judges everything again by one snapshot; only deals that differ from what is stored are locked, judged afresh and written. Of an account that is not synced, the columns of deals are set by their events too. Argument: account, null = all. Error P0002 where there is no such account.';
+	'Judges everything again by one snapshot; only deals that differ from what is stored are locked, judged afresh and written. Of an account that is not synced, the columns of deals are set by their events too. A large account is judged by several processes: max_parallel_maintenance_workers says how many may help. Argument: account, null = all. Error P0002 where there is no such account.';
 
 CREATE FUNCTION regcrm.flag_expired(as_of timestamptz DEFAULT now()) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'regcrm_flag_expired'

@@ -50,22 +50,29 @@
 #define SELECT_MOMENTS \
 	"select deal_id, at from "
 #define ALL				" where account_id = $1 order by account_id, deal_id"
+#define RANGE \
+	" where account_id = $1 and deal_id between $2 and $3 order by account_id, deal_id"
+#define DEADLINES		"(select *, ctid as tid from regcrm.deadline) f"
 /* as in timeline.c: from each id to its rows */
 #define SOME(table) \
 	"unnest($2) u(deal) cross join lateral (select f.*, f.ctid as tid from regcrm." table " f" \
 	" where f.account_id = $1 and f.deal_id = u.deal offset 0) f order by deal_id"
 
-static Statement select_deadlines[2] = {
-	{SELECT_DEADLINES "(select *, ctid as tid from regcrm.deadline) f" ALL, 1, {INT8OID}, true},
-	{SELECT_DEADLINES SOME("deadline"), 2, {INT8OID, INT8ARRAYOID}}
+/* Of all deals, of some by their ids, of those of a range. */
+static Statement select_deadlines[3] = {
+	{SELECT_DEADLINES DEADLINES ALL, 1, {INT8OID}, true},
+	{SELECT_DEADLINES SOME("deadline"), 2, {INT8OID, INT8ARRAYOID}},
+	{SELECT_DEADLINES DEADLINES RANGE, 3, {INT8OID, INT8OID, INT8OID}}
 };
-static Statement select_violations[2] = {
+static Statement select_violations[3] = {
 	{SELECT_VIOLATIONS "regcrm.violation" ALL, 1, {INT8OID}, true},
-	{SELECT_VIOLATIONS SOME("violation"), 2, {INT8OID, INT8ARRAYOID}}
+	{SELECT_VIOLATIONS SOME("violation"), 2, {INT8OID, INT8ARRAYOID}},
+	{SELECT_VIOLATIONS "regcrm.violation" RANGE, 3, {INT8OID, INT8OID, INT8OID}}
 };
-static Statement select_moments[2] = {
+static Statement select_moments[3] = {
 	{SELECT_MOMENTS "regcrm.next_moment" ALL, 1, {INT8OID}, true},
-	{SELECT_MOMENTS SOME("next_moment"), 2, {INT8OID, INT8ARRAYOID}}
+	{SELECT_MOMENTS SOME("next_moment"), 2, {INT8OID, INT8ARRAYOID}},
+	{SELECT_MOMENTS "regcrm.next_moment" RANGE, 3, {INT8OID, INT8OID, INT8OID}}
 };
 
 enum
@@ -291,15 +298,14 @@ read_stored(Ledger *ledger, int64 deal_id)
 		ledger->stored_moment = DatumGetTimestampTz(ledger->moments.values[1]);
 }
 
-Ledger *
-ledger_open(const Account *account, const int64 *ids, int nids)
+/* which: the number of the statements, args: what they take. */
+static Ledger *
+open_ledger(const Account *account, int which, Datum *args)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm ledger",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Ledger	   *ledger = palloc0(sizeof(Ledger));
-	int			some = ids != NULL;
-	Datum		args[2];
 
 	ledger->account = account;
 	ledger->context = context;
@@ -308,14 +314,31 @@ ledger_open(const Account *account, const int64 *ids, int nids)
 	ledger->changes_context = AllocSetContextCreate(context, "regcrm ledger changes",
 													ALLOCSET_DEFAULT_SIZES);
 	ledger->stored_deadlines.context = ledger->stored_violations.context = context;
-	args[0] = Int64GetDatum(account->id);
-	args[1] = tables_ids(ids, some ? nids : 0);
-	stored_open(&ledger->deadlines, &select_deadlines[some], args);
-	stored_open(&ledger->violations, &select_violations[some], args);
-	stored_open(&ledger->moments, &select_moments[some], args);
+	stored_open(&ledger->deadlines, &select_deadlines[which], args);
+	stored_open(&ledger->violations, &select_violations[which], args);
+	stored_open(&ledger->moments, &select_moments[which], args);
 	changes_reset(ledger);
 	MemoryContextSwitchTo(old);
 	return ledger;
+}
+
+Ledger *
+ledger_open(const Account *account, const int64 *ids, int nids)
+{
+	Datum		args[2] = {Int64GetDatum(account->id)};
+
+	if (ids == NULL)
+		return open_ledger(account, 0, args);
+	args[1] = tables_ids(ids, nids);
+	return open_ledger(account, 1, args);
+}
+
+Ledger *
+ledger_open_range(const Account *account, int64 first, int64 last)
+{
+	Datum		args[3] = {Int64GetDatum(account->id), Int64GetDatum(first), Int64GetDatum(last)};
+
+	return open_ledger(account, 2, args);
 }
 
 void

@@ -33,6 +33,9 @@ typedef struct Ledger Ledger;
  */
 extern Ledger *ledger_open(const Account *account, const int64 *ids, int nids);
 
+/* As ledger_open(), over the deals with ids from first to last. */
+extern Ledger *ledger_open_range(const Account *account, int64 first, int64 last);
+
 /*
  * Compares a deal's findings with what is stored; deals must come in order of
  * id.  True where they differ, and then, with collect, what is to be written

@@ -465,7 +465,8 @@ load(const char *code, bool missing_ok, RulesError *error, const char **wrong_ru
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	tables_enter(&scope, true);
-	PushActiveSnapshot(GetLatestSnapshot());
+	/* one of several processes that judge together keeps to the snapshot they share */
+	PushActiveSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
 	if (read_rows(code, &reading))
 	{
 		MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,

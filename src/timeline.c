@@ -32,9 +32,9 @@
 	" coalesce(deleted_at, case when is_deleted then coalesce(updated_at, created_at) end)," \
 	" lead_date, reason, pause_reason, meeting_at, return_on, agreed_at, signed_at," \
 	" paid_at, skip_task_check, in_regulation"
-#define DEAL_CUSTOM \
+#define DEAL_CUSTOM(names) \
 	", (select array_agg(d.custom ->> n.name order by n.place)" \
-	" from unnest($3::text[]) with ordinality n(name, place))"
+	" from unnest(" names "::text[]) with ordinality n(name, place))"
 #define EVENT_COLUMNS \
 	"select deal_id, at, e.id, kind, by_bot, actor_id, from_stage, to_stage, answered," \
 	" duration, scenario, field, value, value_before, source_id, source = 'regcrm' from "
@@ -50,24 +50,38 @@
 	" where f.account_id = $1 and f." id " = u.deal offset 0) "
 
 #define ALL_DEALS		" from regcrm.deal d where account_id = $1 order by account_id, d.id"
+#define RANGE(id)		" and " id " between $2 and $3"
+#define RANGE_OF_DEALS \
+	" from regcrm.deal d where account_id = $1" RANGE("d.id") " order by account_id, d.id"
 #define SOME_DEALS		" from " SOME("deal", "id") "d order by d.id"
 
-/* By [custom fields too][ids given] */
-static Statement deal_statements[2][2] = {
-	{{DEAL_COLUMNS ALL_DEALS, 1, {INT8OID}, true},
-	{DEAL_COLUMNS SOME_DEALS, 2, {INT8OID, INT8ARRAYOID}}},
-	{{DEAL_COLUMNS DEAL_CUSTOM ALL_DEALS, 3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}, true},
-	{DEAL_COLUMNS DEAL_CUSTOM SOME_DEALS, 3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}}}
+/* By [custom fields too] and which deals: all, by their ids, those of a range. */
+enum
+{
+	ALL, SOME_IDS, IN_RANGE
 };
-static Statement event_statements[2] = {
+
+static Statement deal_statements[2][3] = {
+	{{DEAL_COLUMNS ALL_DEALS, 1, {INT8OID}, true},
+	{DEAL_COLUMNS SOME_DEALS, 2, {INT8OID, INT8ARRAYOID}},
+	{DEAL_COLUMNS RANGE_OF_DEALS, 3, {INT8OID, INT8OID, INT8OID}}},
+	{{DEAL_COLUMNS DEAL_CUSTOM("$2") ALL_DEALS, 2, {INT8OID, TEXTARRAYOID}, true},
+	{DEAL_COLUMNS DEAL_CUSTOM("$3") SOME_DEALS, 3, {INT8OID, INT8ARRAYOID, TEXTARRAYOID}},
+	{DEAL_COLUMNS DEAL_CUSTOM("$4") RANGE_OF_DEALS, 4, {INT8OID, INT8OID, INT8OID, TEXTARRAYOID}}}
+};
+static Statement event_statements[3] = {
 	{EVENT_COLUMNS "regcrm.event e where account_id = $1 and deal_id is not null"
 	" order by account_id, deal_id, at", 1, {INT8OID}, true},
-	{EVENT_COLUMNS SOME("event", "deal_id") "e order by e.deal_id", 2, {INT8OID, INT8ARRAYOID}}
+	{EVENT_COLUMNS SOME("event", "deal_id") "e order by e.deal_id", 2, {INT8OID, INT8ARRAYOID}},
+	{EVENT_COLUMNS "regcrm.event e where account_id = $1" RANGE("deal_id")
+	" order by account_id, deal_id, at", 3, {INT8OID, INT8OID, INT8OID}}
 };
-static Statement task_statements[2] = {
+static Statement task_statements[3] = {
 	{TASK_COLUMNS "regcrm.task t where account_id = $1 and deal_id is not null"
 	" order by account_id, deal_id, created_at", 1, {INT8OID}, true},
-	{TASK_COLUMNS SOME("task", "deal_id") "t order by t.deal_id", 2, {INT8OID, INT8ARRAYOID}}
+	{TASK_COLUMNS SOME("task", "deal_id") "t order by t.deal_id", 2, {INT8OID, INT8ARRAYOID}},
+	{TASK_COLUMNS "regcrm.task t where account_id = $1" RANGE("deal_id")
+	" order by account_id, deal_id, created_at", 3, {INT8OID, INT8OID, INT8OID}}
 };
 
 /* ---- cursors ---- */
@@ -187,17 +201,17 @@ grow(void *self, void *old, size_t size)
 	return old ? repalloc_huge(old, size) : MemoryContextAllocHuge(self, size);
 }
 
-TimelineReader *
-timeline_open(const Account *account, const int64 *ids, int nids, instant as_of, int flags)
+/* which: ALL, SOME_IDS or IN_RANGE, with nkeys keys for that */
+static TimelineReader *
+open_reader(const Account *account, int which, const Datum *keys, int nkeys, instant as_of, int flags)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm timeline",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
 	TimelineReader *reader = palloc0(sizeof(TimelineReader));
 	BulkColumn	custom = {.type = TEXTOID};
-	int			some = ids != NULL;
 	Memory		memory = {grow, context};
-	Datum		args[3];
+	Datum		args[4];
 
 	reader->account = account;
 	reader->regulation = account->regulation->compiled;
@@ -210,15 +224,35 @@ timeline_open(const Account *account, const int64 *ids, int nids, instant as_of,
 	make_slots(reader, &custom);
 
 	args[0] = Int64GetDatum(account->id);
-	args[1] = tables_ids(ids, some ? nids : 0);
-	args[2] = bulk_array(&custom);
-	reader->deals = stream_open(&deal_statements[custom.n > 0][some], args,
+	for (int i = 0; i < nkeys; i++)
+		args[1 + i] = keys[i];
+	args[1 + nkeys] = bulk_array(&custom);
+	reader->deals = stream_open(&deal_statements[custom.n > 0][which], args,
 								DEAL_CUSTOM_VALUES + 1);
-	reader->events = stream_open(&event_statements[some], args, EVENT_NCOLUMNS);
+	reader->events = stream_open(&event_statements[which], args, EVENT_NCOLUMNS);
 	if (!(flags & TIMELINE_NO_TASKS))
-		reader->tasks = stream_open(&task_statements[some], args, TASK_NCOLUMNS);
+		reader->tasks = stream_open(&task_statements[which], args, TASK_NCOLUMNS);
 	MemoryContextSwitchTo(old);
 	return reader;
+}
+
+TimelineReader *
+timeline_open(const Account *account, const int64 *ids, int nids, instant as_of, int flags)
+{
+	Datum		key;
+
+	if (ids == NULL)
+		return open_reader(account, ALL, NULL, 0, as_of, flags);
+	key = tables_ids(ids, nids);
+	return open_reader(account, SOME_IDS, &key, 1, as_of, flags);
+}
+
+TimelineReader *
+timeline_open_range(const Account *account, int64 first, int64 last, instant as_of, int flags)
+{
+	Datum		keys[2] = {Int64GetDatum(first), Int64GetDatum(last)};
+
+	return open_reader(account, IN_RANGE, keys, 2, as_of, flags);
 }
 
 void

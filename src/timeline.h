@@ -72,6 +72,10 @@ typedef struct TimelineReader TimelineReader;
 extern TimelineReader *timeline_open(const Account *account, const int64 *ids,
 									 int nids, instant as_of, int flags);
 
+/* As timeline_open(), over the deals of the account with ids from first to last. */
+extern TimelineReader *timeline_open_range(const Account *account, int64 first, int64 last,
+										   instant as_of, int flags);
+
 /*
  * The next deal in order of id, or NULL.  What it returns is valid until the
  * next call.
