@@ -62,7 +62,8 @@ BEGIN
 			k.previous_violations,
 			k.violations - k.previous_violations AS violations_change,
 			t.trend,
-			regcrm.label('trend', t.trend) AS trend_name
+			regcrm.label('trend', t.trend) AS trend_name,
+			k.previous_met
 		FROM regcrm.account_weeks w
 		JOIN regcrm.account_now a ON a.account_id = w.account_id
 		CROSS JOIN LATERAL (
@@ -144,6 +145,93 @@ BEGIN
 		CROSS JOIN LATERAL (
 			SELECT CASE WHEN k.violations < k.previous_violations THEN 'better' WHEN k.violations > k.previous_violations THEN 'worse' ELSE 'same' END AS trend) AS t
 		WHERE k.violations + k.previous_violations > 0;
+
+	-- The same of the seven days up to what is known, beside the seven before
+	-- them: breaches to the moment, duties by whole days of the account's zone.
+	CREATE OR REPLACE VIEW regcrm.violations_last_week WITH (security_invoker = true) AS
+		SELECT a.account_id,
+			a.as_of - interval '7 days' AS starts_at,
+			a.as_of AS ends_at,
+			k.manager_id,
+			m.name AS manager_name,
+			m.group_name AS manager_group,
+			k.rule,
+			r.title,
+			r.clause,
+			r.stage,
+			r.stage_name,
+			r.severity,
+			regcrm.label('severity', r.severity) AS severity_name,
+			r.severity_rank,
+			r.duty_of,
+			regcrm.label('duty_of', r.duty_of) AS duty_of_name,
+			k.violations,
+			k.deals,
+			k.still_open,
+			k.previous_violations,
+			k.violations - k.previous_violations AS violations_change,
+			t.trend,
+			regcrm.label('trend', t.trend) AS trend_name
+		FROM regcrm.account_now a
+		CROSS JOIN LATERAL (
+			SELECT v.manager_id,
+				v.rule,
+				count(*) FILTER (WHERE p.is_now) AS violations,
+				count(DISTINCT v.deal_id) FILTER (WHERE p.is_now) AS deals,
+				count(*) FILTER (WHERE p.is_now AND v.resolved_at IS NULL) AS still_open,
+				count(*) FILTER (WHERE NOT p.is_now) AS previous_violations
+			FROM regcrm.violation v
+			CROSS JOIN LATERAL (SELECT v.breached_at > a.as_of - interval '7 days' AS is_now) AS p
+			WHERE v.account_id = a.account_id AND v.breached_at > a.as_of - interval '14 days' AND v.breached_at <= a.as_of
+				AND v.waived_at IS NULL AND v.withdrawn_at IS NULL
+			GROUP BY v.manager_id, v.rule
+			OFFSET 0) AS k
+		LEFT JOIN regcrm.manager m ON m.account_id = a.account_id AND m.id = k.manager_id
+		LEFT JOIN regcrm.account_rules r ON r.account_id = a.account_id AND r.rule = k.rule
+		CROSS JOIN LATERAL (
+			SELECT CASE WHEN k.violations < k.previous_violations THEN 'better' WHEN k.violations > k.previous_violations THEN 'worse' ELSE 'same' END AS trend) AS t;
+
+	CREATE OR REPLACE VIEW regcrm.manager_last_week WITH (security_invoker = true) AS
+		SELECT a.account_id,
+			k.until - 6 AS first_day,
+			k.until AS last_day,
+			k.manager_id,
+			m.name AS manager_name,
+			m.group_name AS manager_group,
+			k.met,
+			k.late,
+			k.missed,
+			k.decided,
+			c.compliance,
+			k.previous_met,
+			k.previous_decided,
+			c.previous_compliance,
+			c.compliance - c.previous_compliance AS compliance_change,
+			t.trend,
+			regcrm.label('trend', t.trend) AS trend_name
+		FROM regcrm.account_now a
+		CROSS JOIN LATERAL (
+			SELECT u.manager_id,
+				d.until,
+				COALESCE(sum(u.met) FILTER (WHERE p.is_now), 0)::bigint AS met,
+				COALESCE(sum(u.late) FILTER (WHERE p.is_now), 0)::bigint AS late,
+				COALESCE(sum(u.missed) FILTER (WHERE p.is_now), 0)::bigint AS missed,
+				COALESCE(sum(u.met + u.late + u.missed) FILTER (WHERE p.is_now), 0)::bigint AS decided,
+				COALESCE(sum(u.met) FILTER (WHERE NOT p.is_now), 0)::bigint AS previous_met,
+				COALESCE(sum(u.met + u.late + u.missed) FILTER (WHERE NOT p.is_now), 0)::bigint AS previous_decided
+			FROM (SELECT (a.as_of AT TIME ZONE a.time_zone)::date AS until) AS d
+			JOIN regcrm.duty_counts u ON u.account_id = a.account_id AND u.day > d.until - 14 AND u.day <= d.until AND u.manager_id IS NOT NULL
+			CROSS JOIN LATERAL (SELECT u.day > d.until - 7 AS is_now) AS p
+			GROUP BY u.manager_id, d.until
+			OFFSET 0) AS k
+		LEFT JOIN regcrm.manager m ON m.account_id = a.account_id AND m.id = k.manager_id
+		CROSS JOIN LATERAL (
+			SELECT round(100.0 * k.met / NULLIF(k.decided, 0), 1) AS compliance,
+				round(100.0 * k.previous_met / NULLIF(k.previous_decided, 0), 1) AS previous_compliance) AS c
+		CROSS JOIN LATERAL (
+			SELECT CASE WHEN c.compliance > c.previous_compliance THEN 'better' WHEN c.compliance < c.previous_compliance THEN 'worse'
+				WHEN c.compliance = c.previous_compliance THEN 'same' END AS trend) AS t
+		WHERE m.in_scope IS NOT FALSE AND k.decided + k.previous_decided > 0 AND isfinite(a.as_of);
 
 	-- When a deal's present stage closed it; other views stand on it.
 	CREATE OR REPLACE VIEW regcrm.deal_closing WITH (security_invoker = true) AS
@@ -617,6 +705,10 @@ BEGIN
 
 	-- Tasks that a person closed, with the batch they were closed in: no more
 	-- than two minutes from one to the next.  Other views stand on it.
+	-- A call is made when its task is due, not before, and a control task stands
+	-- until what it controls has happened: only where a rule asks for something by
+	-- a task's due date (MISS-7, DEC-4) is there a moment after which it is overdue,
+	-- and that is the duty's.
 	CREATE OR REPLACE VIEW regcrm.tasks_closed WITH (security_invoker = true) AS
 		SELECT d.account_id,
 			d.day,
@@ -625,7 +717,12 @@ BEGIN
 			k.deal_id,
 			k.completed_at,
 			k.due_at,
-			k.completed_at > k.due_at AS is_overdue,
+			k.completed_at > k.due_at AND EXISTS (
+				SELECT FROM regcrm.deadline l
+				JOIN regcrm.account a ON a.id = l.account_id
+				JOIN regcrm.rule r ON r.regulation = a.regulation AND r.code = l.rule AND r.valid @> l.arose_at AND r.by = 'task_due'
+				WHERE l.account_id = d.account_id AND l.deal_id = k.deal_id AND l.task_id = k.task_id
+					AND l.state <> 'cancelled' AND l.due_at < k.completed_at) AS is_overdue,
 			first_value(k.completed_at) OVER b AS batch_began_at,
 			count(*) OVER (PARTITION BY d.account_id, d.day, k.manager_id, k.batch) AS batch_tasks
 		FROM regcrm.account_days d

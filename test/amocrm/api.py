@@ -43,6 +43,7 @@ class Statistics:
         self.total = 0
         self.refused = 0
         self.paths: Counter = Counter()
+        self.rows: Counter = Counter()              # rows of lists given out
         self.recent: deque = deque()
         self.most = 0
 
@@ -169,6 +170,7 @@ def pages(request: web.Request, rows: list, name: str, most: int, show: Callable
     first = before * limit - short * ((before + 2) // 4)
     size = limit - (short if page % 4 == 2 else 0)
     shown = rows[first:first + size]
+    request["served"] = name, len(shown)
     if not shown:
         return empty()
     def link(number: int) -> dict:
@@ -245,6 +247,9 @@ class Api:
         else:
             self.statistics.arrive(request.path)
             response = await self._guarded(request, handler)
+            if "served" in request:
+                name, rows = request["served"]
+                self.statistics.rows[name] += rows
         response.headers["Date"] = formatdate(self.shown.now + request.get("skew", 0), usegmt=True)
         response.headers["Server"] = "nginx"
         return response
@@ -627,7 +632,7 @@ class Api:
     async def sim_stats(self, request: web.Request) -> web.Response:
         seen = self.statistics
         return web.json_response({"now": self.shown.now, "tls_port": self.tls_port, "requests": seen.total, "refused_429": seen.refused,
-                                  "most_in_a_second": seen.most, "paths": dict(seen.paths),
+                                  "most_in_a_second": seen.most, "paths": dict(seen.paths), "rows": dict(seen.rows),
                                   "shown": {kind: len(things) for kind, things in self.shown.lists.items()},
                                   "tokens": {"issued": self.tokens.issued, "exchanges": self.tokens.exchanges,
                                              "refused": self.tokens.refused, "last_used": self.tokens.last_used}})
