@@ -40,7 +40,8 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 		WHEN 'field' THEN CASE code
 			WHEN 'lead_date' THEN 'Дата создания лида' WHEN 'reason' THEN 'Причина отказа' WHEN 'pause_reason' THEN 'Причина паузы'
 			WHEN 'meeting_at' THEN 'Дата встречи' WHEN 'return_on' THEN 'Срок возврата' WHEN 'agreed_at' THEN 'Согласие на договор'
-			WHEN 'signed_at' THEN 'Договор подписан' WHEN 'paid_at' THEN 'Оплата получена' WHEN 'skip_task_check' THEN 'Не проверять задачи' ELSE code END
+			WHEN 'signed_at' THEN 'Договор подписан' WHEN 'paid_at' THEN 'Оплата получена' WHEN 'skip_task_check' THEN 'Не проверять задачи'
+			WHEN 'scenario' THEN 'Сценарий' WHEN 'name' THEN 'Название' WHEN 'price' THEN 'Бюджет' ELSE code END
 		WHEN 'health' THEN CASE code
 			WHEN 'broken' THEN 'есть нарушения' WHEN 'due' THEN 'скоро срок' WHEN 'fine' THEN 'в порядке' END
 		WHEN 'form' THEN CASE code
@@ -541,7 +542,7 @@ BEGIN
 						THEN 'срок ' || to_char(v.breached_at AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS') END,
 					'сделано ' || to_char(CASE v.resolution WHEN 'met' THEN v.resolved_at END AT TIME ZONE a.time_zone, 'DD.MM.YYYY HH24:MI:SS')
 						|| CASE WHEN y.id IS NOT NULL
-								THEN ': ' || regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(y.scenario, y.field), y.value, y.body)
+								THEN ': ' || regcrm.event_text(y.kind, y.by_bot, y.answered, y.duration, COALESCE(o.name, y.scenario, h.name, y.field), y.value, y.body)
 							WHEN z.id IS NOT NULL THEN ': задача «' || COALESCE(z.body, regcrm.label('task', z.kind), z.kind) || '»'
 							ELSE '' END)
 				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer,
@@ -553,6 +554,11 @@ BEGIN
 					LIMIT 1) AS n ON true
 				LEFT JOIN regcrm.task b ON b.account_id = v.account_id AND b.id = i.task
 				LEFT JOIN regcrm.event y ON y.account_id = v.account_id AND y.id = i.answer
+				LEFT JOIN LATERAL (
+					SELECT c.name FROM regcrm.scenario c
+					WHERE c.regulation = a.regulation AND c.code = y.scenario AND c.valid @> y.at
+					LIMIT 1) AS o ON true
+				LEFT JOIN regcrm.custom_field h ON y.field LIKE 'custom:%' AND h.account_id = y.account_id AND y.field = 'custom:' || h.id
 				LEFT JOIN regcrm.task z ON z.account_id = v.account_id AND z.id = i.answer_task
 				LEFT JOIN regcrm.stage_def f ON f.stage = v.evidence->>'from'
 				LEFT JOIN regcrm.stage_def w ON w.stage = v.evidence->>'to') AS reason,

@@ -50,8 +50,8 @@ BEGIN
 					WHEN 'stage' THEN concat_ws(' ', 'переход', 'из «' || f.name || '»', 'в «' || COALESCE(g.name, 'этап не из регламента') || '»',
 						CASE WHEN e.by_bot THEN '(робот)' END)
 					WHEN 'responsible' THEN 'ответственный: ' || concat_ws(' → ', b.name, COALESCE(n.name, e.value))
-					ELSE regcrm.event_text(e.kind, e.by_bot, e.answered, e.duration, COALESCE(c.name, e.scenario, e.field), e.value, e.body)
-						|| CASE WHEN e.kind = 'field' AND e.value ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2} ' THEN ' = ' || e.value ELSE '' END
+					ELSE regcrm.event_text(e.kind, e.by_bot, e.answered, e.duration, COALESCE(c.name, e.scenario, h.name, e.field), o.value, e.body)
+						|| CASE WHEN e.kind = 'field' AND o.value ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2} ' THEN ' = ' || o.value ELSE '' END
 						|| COALESCE(' (' || e.channel || ')', '')
 				END,
 				NULL, NULL, NULL, NULL, e.actor_id, e.by_bot, CASE WHEN e.kind = 'stage' THEN e.to_stage END::text,
@@ -66,6 +66,13 @@ BEGIN
 				SELECT x.name FROM regcrm.scenario x
 				WHERE x.regulation = a.regulation AND x.code = e.scenario AND x.valid @> e.at
 				LIMIT 1) AS c ON true
+			LEFT JOIN regcrm.custom_field h ON e.kind = 'field' AND e.field LIKE 'custom:%' AND h.account_id = e.account_id AND e.field = 'custom:' || h.id
+			-- moments in the account's zone, as everywhere else in the line
+			CROSS JOIN LATERAL (
+				SELECT COALESCE(CASE WHEN e.kind = 'field' THEN CASE regcrm.column_kind(e.field)
+						WHEN 'moment' THEN to_char(regcrm.local_moment(e.value, a.time_zone), 'DD.MM.YYYY HH24:MI')
+						WHEN 'date' THEN to_char(regcrm.local_moment(e.value, a.time_zone), 'DD.MM.YYYY')
+						WHEN 'boolean' THEN CASE e.value WHEN 'true' THEN 'да' WHEN 'false' THEN 'нет' END END END, e.value) AS value) AS o
 			WHERE e.deal_id IS NOT NULL
 			UNION ALL
 			SELECT t.account_id, t.deal_id, u.at, u.kind,

@@ -184,6 +184,16 @@ SELECT manager_name, completed, pushed, is_unusual FROM regcrm.before_report(907
 SELECT n, at, since_previous, kind_name, what, actor_name, stage_name, violation_id FROM regcrm.deal_story(9070, 203);
 SELECT n, at, kind, what, is_violation, severity_name, clause IS NOT NULL AS has_clause, by_bot, stage, body FROM regcrm.deal_story(9070, 202) WHERE kind NOT LIKE 'task%';
 SELECT count(*) FROM regcrm.deal_story(9070, 999);
+-- Moments, dates and boxes as the account writes them, whatever the session's zone; fields by their Russian names.
+INSERT INTO regcrm.custom_field (id, name, type) VALUES (720020, 'Категория прав', 'select');
+INSERT INTO regcrm.event (id, deal_id, at, kind, actor_id, field, value) VALUES
+	(71, 205, '2026-03-18 11:51', 'field', 1, 'meeting_at', '2026-03-20 21:30:00+00'), (72, 205, '2026-03-18 11:52', 'field', 1, 'return_on', '2026-04-01'),
+	(73, 205, '2026-03-18 11:53', 'field', 1, 'skip_task_check', 'true'), (74, 205, '2026-03-18 11:54', 'field', 1, 'scenario', NULL),
+	(75, 205, '2026-03-18 11:55', 'field', 1, 'custom:720020', 'B'), (76, 205, '2026-03-18 11:56', 'field', 1, 'price', '35000'),
+	(77, 205, '2026-03-18 11:57', 'field', 1, 'meeting_at', '2026-02-31 25:99:00'), (78, 205, '2026-03-18 11:58', 'field', 1, 'custom:1', '2026-03-18 11:00:00');
+SET LOCAL timezone = 'America/Los_Angeles';
+SELECT what FROM regcrm.deal_story(9070, 205) WHERE kind = 'field';
+SET LOCAL timezone = 'Europe/Moscow';
 
 -- Of an account that is not there, nothing.
 SELECT manager_name, deals, median_minutes, within_15_share FROM regcrm.response_time(123456);
