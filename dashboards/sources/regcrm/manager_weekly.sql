@@ -5,6 +5,7 @@ select
 	m.met,
 	m.decided,
 	m.compliance,
+	m.previous_met,
 	m.previous_decided,
 	m.previous_compliance,
 	m.compliance_change,

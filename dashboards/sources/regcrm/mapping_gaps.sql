@@ -1,9 +1,10 @@
 select
 	g.gap,
+	g.gap_name,
 	g.id,
 	g.name,
 	g.meaning,
-	array_to_string(g.rules, ', ') as rules,
+	g.rules,
 	g.what_to_do
 from regcrm.mapping_gaps g
 where g.account_id = ${account}
