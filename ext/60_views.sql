@@ -52,6 +52,12 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 		WHEN 'gap' THEN CASE code
 			WHEN 'status' THEN 'этап' WHEN 'pipeline' THEN 'воронка' WHEN 'field' THEN 'поле' WHEN 'field_type' THEN 'тип поля'
 			WHEN 'scenario' THEN 'сценарий' WHEN 'feed' THEN 'источник данных' WHEN 'calendar' THEN 'рабочие часы' END
+		WHEN 'entity' THEN CASE code
+			WHEN 'account' THEN 'аккаунт' WHEN 'users' THEN 'пользователи' WHEN 'pipelines' THEN 'воронки и этапы' WHEN 'loss_reasons' THEN 'причины отказа'
+			WHEN 'custom_fields' THEN 'поля' WHEN 'leads' THEN 'сделки' WHEN 'leads_deleted' THEN 'удалённые сделки' WHEN 'contacts' THEN 'контакты'
+			WHEN 'tasks' THEN 'задачи' WHEN 'events' THEN 'события' WHEN 'lead_notes' THEN 'примечания сделок' WHEN 'contact_notes' THEN 'примечания контактов'
+			WHEN 'company_notes' THEN 'примечания компаний' WHEN 'connect' THEN 'подключение' WHEN 'pass' THEN 'проход целиком'
+			WHEN 'reconcile' THEN 'ночная сверка' WHEN 'wanted' THEN 'спрошенное по номерам' ELSE code END
 		WHEN 'trend' THEN CASE code
 			WHEN 'better' THEN 'лучше' WHEN 'worse' THEN 'хуже' WHEN 'same' THEN 'так же' END
 		WHEN 'line' THEN CASE code
@@ -60,7 +66,7 @@ CREATE FUNCTION regcrm.label(kind text, code text) RETURNS text
 			WHEN 'violation' THEN 'нарушение' WHEN 'resolved' THEN 'нарушение закончилось' WHEN 'waived' THEN 'нарушение снято' END
 	END;
 COMMENT ON FUNCTION regcrm.label(text, text) IS
-	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health, form, deal, gap, trend, line) and the code; null for one that is not known.';
+	'Russian word for a code of the views. Arguments: kind of code (severity, resolution, outcome, basis, duty_of, clock, action, event, task, field, health, form, deal, gap, entity, trend, line) and the code; null for one that is not known.';
 
 CREATE FUNCTION regcrm.duration_text(d interval) RETURNS text
 	LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
@@ -227,6 +233,7 @@ CREATE FUNCTION regcrm.view_columns(OUT name text, OUT meaning text) RETURNS SET
 			('entity', 'What is read: leads, tasks, events, …; pass = the pass as a whole, connect, reconcile, wanted; null = nothing was ever read.'),
 			('read_from', 'Moment from which on the list has been read; -infinity = all of it; null = it has no history.'),
 			('read_until', 'Moment up to which the list has been read.'),
+			('entity_name', 'entity in Russian.'),
 			('entity_lag', 'How far read_until is behind now.'),
 			('window_from', 'Beginning of the stretch of time being read.'),
 			('window_to', 'Its end.'),
@@ -1312,7 +1319,8 @@ BEGIN
 			s.page,
 			s.load_progress,
 			CASE WHEN s.load_progress > 0 AND s.load_progress < 1 AND a.loading
-				THEN now() + (now() - a.load_began_at) * ((1 - s.load_progress) / s.load_progress)::double precision END AS load_eta
+				THEN now() + (now() - a.load_began_at) * ((1 - s.load_progress) / s.load_progress)::double precision END AS load_eta,
+			regcrm.label('entity', s.entity) AS entity_name
 		FROM regcrm.account a
 		LEFT JOIN LATERAL (
 			SELECT y.entity,

@@ -1,6 +1,7 @@
 -- A kind of thing that is read from amoCRM: how far, how much, what failed.
 select
 	s.entity,
+	s.entity_name,
 	case when isfinite(s.read_until) then to_char(s.read_until at time zone a.time_zone, 'YYYY-MM-DD HH24:MI:SS') end as read_until,
 	s.rows_read,
 	s.requests,
