@@ -212,7 +212,8 @@ BEGIN
 	ELSIF home IS NOT NULL THEN
 		RAISE EXCEPTION 'pg_cron keeps its jobs in database "%"', home
 			USING ERRCODE = 'object_not_in_prerequisite_state',
-				HINT = format(E'Run in database "%s":\n%s', home, statements);
+				HINT = format(E'Run in database "%s":\n%s', home, statements)
+					|| CASE action WHEN 'unschedule' THEN E'\nand here: SELECT regcrm.stop_marts();' ELSE '' END;
 	END IF;
 	RAISE EXCEPTION 'pg_cron does not run on this server'
 		USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -248,16 +249,27 @@ CREATE FUNCTION regcrm.unschedule_jobs() RETURNS integer
 	AS $$
 DECLARE
 	n integer;
+	patience text := current_setting('lock_timeout');
 BEGIN
 	PERFORM regcrm.need_cron('unschedule');
 	EXECUTE format('SELECT count(%1$I.unschedule(j.jobid)) FROM %1$I.job j WHERE j.jobname LIKE ''regcrm %%'' AND j.database = current_database()', 'cron')
 		INTO n;
+	-- nobody refreshes the marts any more: their notes would only grow
+	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('regcrm.violation') AND t.tgname = 'regcrm_mart_truncated') THEN
+		BEGIN
+			PERFORM regcrm.stop_marts();
+		EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
+			PERFORM set_config('lock_timeout', patience, true);
+			RAISE WARNING 'the marts still take note of writes: %', SQLERRM
+				USING HINT = 'Let the owner of the tables call regcrm.stop_marts() when nobody reads or writes them for long.';
+		END;
+	END IF;
 	RETURN n;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION regcrm.unschedule_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION regcrm.unschedule_jobs() IS
-	'Takes the jobs of this database away from pg_cron. Returns how many there were. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
+	'Takes the jobs of this database away from pg_cron, and ends the marts (stop_marts()), whose notes would only grow where nobody refreshes them; views stay right. Returns how many jobs there were. Error 55000 where pg_cron is missing or lives in another database: its hint is what to run there.';
 
 -- Member of the extension: it says how this server is run and is in no dump.
 CREATE TABLE regcrm.worker_switch (

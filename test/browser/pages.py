@@ -83,9 +83,9 @@ def table(rows, by, words=(), near=None):
 
 
 class Truth:
-    def __init__(self, world, leads, now):
-        # of a lead that was deleted before it was ever read, amoCRM shows nothing
-        leads = {id_: lead for id_, lead in leads.items() if lead.deleted is None}
+    def __init__(self, world, leads, now, loaded):
+        # of a lead that was deleted before the first load, amoCRM shows nothing
+        leads = {id_: lead for id_, lead in leads.items() if lead.deleted is None or lead.deleted > loaded}
         self.now, self.leads, self.world = now, leads, world
         self.today = day_of(now)
         duties = [d for lead in leads.values() for d in lead.duties]
