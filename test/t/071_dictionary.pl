@@ -42,6 +42,17 @@ my @silent = grep { $told !~ /`$_`/ } split /\n/, $node->safe_psql('warehouse',
 	q{SELECT viewname FROM pg_views WHERE schemaname = 'regcrm' AND viewname NOT IN ('deal_closing', 'mart_dirty_days') ORDER BY 1});
 is("@silent", '', 'docs/bi.md or docs/views.md names every view');
 
+# every file that a document names is there
+my @lost;
+for my $page ("$top/README.md", "$top/CHANGELOG.md", glob "$top/docs/*.md")
+{
+	for my $path (slurp_file($page) =~ /`((?:test|sql|specs|docs|ext|src|dashboards)\/[\w.\/-]+)/g)
+	{
+		push @lost, "$page: $path" unless $path eq 'dashboards/build' || -e "$top/$path";
+	}
+}
+is("@lost", '', 'every file that a document names is there');
+
 for my $page (qw(bi views))
 {
 	my $n = 0;
