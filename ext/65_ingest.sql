@@ -101,6 +101,13 @@ end;
 comment on function regcrm.raw_parts(jsonb) is
 	'Keys of an element as amoCRM sent it, those in _embedded among them.';
 
+create function regcrm.plain_raw(incoming jsonb) returns jsonb
+	language sql immutable parallel safe
+	return case when coalesce(jsonb_typeof(incoming -> '_embedded') = 'object' and incoming -> '_embedded' <> '{}', false)
+		then incoming else incoming - '_embedded' end;
+comment on function regcrm.plain_raw(jsonb) is
+	'An element as it is stored where nothing is stored of it yet: an empty _embedded says nothing.';
+
 create function regcrm.merge_raw(stored jsonb, stored_at timestamptz, incoming jsonb, incoming_at timestamptz) returns jsonb
 	language plpgsql immutable parallel safe
 	set search_path = pg_catalog, pg_temp
@@ -108,9 +115,7 @@ create function regcrm.merge_raw(stored jsonb, stored_at timestamptz, incoming j
 declare
 	merged jsonb;
 begin
-	if not coalesce(jsonb_typeof(incoming -> '_embedded') = 'object' and incoming -> '_embedded' <> '{}', false) then
-		incoming := incoming - '_embedded';
-	end if;
+	incoming := regcrm.plain_raw(incoming);
 	if stored is null or stored = incoming then
 		return incoming;
 	end if;
@@ -246,7 +251,7 @@ create function regcrm.event_kind(type text, entity_type text) returns text
 	return case
 		when type = 'lead_status_changed' then 'stage'
 		when type in ('entity_responsible_changed', 'sale_field_changed', 'name_field_changed')
-			or type ~ '^custom_field_[0-9]{1,15}_value_changed$'
+			or type like 'custom%' and type ~ '^custom_field_[0-9]{1,15}_value_changed$'
 			then case when regcrm.event_entity(entity_type) = 'lead'
 				then case type when 'entity_responsible_changed' then 'responsible' else 'field' end
 				else 'other' end
@@ -254,16 +259,19 @@ create function regcrm.event_kind(type text, entity_type text) returns text
 			then case when regcrm.event_entity(entity_type) in ('lead', 'contact', 'company')
 				then case type when 'incoming_chat_message' then 'message_in' when 'robot_replied' then 'robot' else 'message_out' end
 				else 'other' end
-		when type ~ '^(lead|contact|company|customer)_(added|deleted|restored|linked|unlinked)$'
-			or type ~ '^entity_(tag_added|tag_deleted|linked|unlinked|merged|direct_message|segment_attached|segment_detached)$'
-			or type ~ '^task_(added|deleted|completed|text_changed|type_changed|deadline_changed|result_added)$'
-			or type ~ '^(incoming|outgoing)_(call|sms|mail)$'
-			or type ~ '^(common|attachment|service|geo|site_visit|message_to_cashier|targeting_in|targeting_out)_note_(added|deleted)$'
+		when type in (
+				'lead_added', 'lead_deleted', 'lead_restored', 'lead_linked', 'lead_unlinked', 'contact_added', 'contact_deleted', 'contact_restored', 'contact_linked', 'contact_unlinked',
+				'company_added', 'company_deleted', 'company_restored', 'company_linked', 'company_unlinked', 'customer_added', 'customer_deleted', 'customer_restored', 'customer_linked', 'customer_unlinked',
+				'entity_tag_added', 'entity_tag_deleted', 'entity_linked', 'entity_unlinked', 'entity_merged', 'entity_direct_message', 'entity_segment_attached', 'entity_segment_detached',
+				'task_added', 'task_deleted', 'task_completed', 'task_text_changed', 'task_type_changed', 'task_deadline_changed', 'task_result_added',
+				'incoming_call', 'incoming_sms', 'incoming_mail', 'outgoing_call', 'outgoing_sms', 'outgoing_mail',
+				'common_note_added', 'common_note_deleted', 'attachment_note_added', 'attachment_note_deleted', 'service_note_added', 'service_note_deleted',
+				'geo_note_added', 'geo_note_deleted', 'site_visit_note_added', 'site_visit_note_deleted', 'message_to_cashier_note_added', 'message_to_cashier_note_deleted',
+				'targeting_in_note_added', 'targeting_in_note_deleted', 'targeting_out_note_added', 'targeting_out_note_deleted',
+				'customer_status_changed', 'ltv_field_changed', 'conversation_answered', 'targeting_in', 'targeting_out', 'link_followed',
+				'intent_identified', 'transaction_added', 'invoice_created', 'invoice_paid', 'nps_rate_added', 'key_action_completed',
+				'ai_result', 'zoom_conference', 'segment_created', 'page_mention', 'meta_chat_subscription_added', 'meta_chat_subscription_removed', 'dropbox_attachment')
 			or type ~ '^(video|picture|talk|catalog)_[a-z0-9_]+$'
-			or type in ('customer_status_changed', 'ltv_field_changed', 'conversation_answered', 'targeting_in', 'targeting_out',
-				'link_followed', 'intent_identified', 'transaction_added', 'invoice_created', 'invoice_paid', 'nps_rate_added',
-				'key_action_completed', 'ai_result', 'zoom_conference', 'segment_created', 'page_mention',
-				'meta_chat_subscription_added', 'meta_chat_subscription_removed', 'dropbox_attachment')
 			then 'other'
 		end;
 comment on function regcrm.event_kind(text, text) is

@@ -110,22 +110,23 @@ $$;
 comment on function regcrm.field_text(text, text, text, text, timestamptz) is
 	'Text form of a custom field''s value: a date as 2026-03-02, a moment as 2026-03-02 07:00:00+00, a checkbox as true, or, where a column of moments holds it, as the moment it was ticked; null = it holds nothing, or nothing that its column can take. Arguments: field as in field_map, type as in custom_field, value as amoCRM sends it, time zone of the account, moment it was ticked.';
 
-create function regcrm.values_text(field_values jsonb) returns text
-	language plpgsql immutable parallel safe
-	set search_path = pg_catalog, pg_temp
-	as $$
-begin
-	if jsonb_typeof(field_values) <> 'array' then
-		return null;
-	elsif jsonb_array_length(field_values) = 1 and jsonb_typeof(field_values -> 0) = 'object' then
-		-- nearly always
-		return coalesce(field_values #>> '{0,value}', case when not field_values -> 0 ? 'value' then (field_values -> 0)::text end);
-	end if;
+create function regcrm.values_joined(field_values jsonb) returns text
+	language sql immutable parallel safe
 	return (
 		select string_agg(case jsonb_typeof(v.value) when 'object' then coalesce(v.value ->> 'value', v.value::text) else v.value #>> '{}' end, ', ' order by v.n)
 		from jsonb_array_elements(field_values) with ordinality as v(value, n));
-end
-$$;
+comment on function regcrm.values_joined(jsonb) is
+	'For values_text(): the values of a list, whatever they are, joined by commas.';
+
+-- without a query of its own, so that it can be inlined
+create function regcrm.values_text(field_values jsonb) returns text
+	language sql immutable parallel safe
+	return case
+		when jsonb_typeof(field_values) <> 'array' then null
+		-- nearly always
+		when jsonb_array_length(field_values) = 1 and jsonb_typeof(field_values -> 0) = 'object'
+			then coalesce(field_values #>> '{0,value}', case when not field_values -> 0 ? 'value' then (field_values -> 0)::text end)
+		else regcrm.values_joined(field_values) end;
 comment on function regcrm.values_text(jsonb) is
 	'The values of a custom field in a lead as one text, joined by commas.';
 
@@ -368,7 +369,8 @@ begin
 			select o.raw, o.updated_at from regcrm.deal o
 			where o.account_id = for_account and o.id = i.id offset 0) d on true),
 	merged as materialized (
-		select s.id, s.raw as stored, regcrm.merge_raw(s.raw, s.updated_at, s.lead, s.at) as raw
+		select s.id, s.raw as stored,
+			case when s.raw is null then regcrm.plain_raw(s.lead) else regcrm.merge_raw(s.raw, s.updated_at, s.lead, s.at) end as raw
 		from stored s)
 	select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.raw) filter (where m.raw is distinct from m.stored), '{}')
 	into ids, changed
@@ -527,7 +529,8 @@ begin
 		order by c.id, c.at desc, c.n desc),
 	merged as materialized (
 		select i.id, greatest(i.at, o.updated_at) as at, o.raw as stored,
-			regcrm.merge_raw(o.raw, coalesce(o.updated_at, 'epoch'), i.contact, i.at) as raw
+			case when o.raw is null then regcrm.plain_raw(i.contact)
+				else regcrm.merge_raw(o.raw, coalesce(o.updated_at, 'epoch'), i.contact, i.at) end as raw
 		from incoming i
 		left join lateral (
 			select c.raw, c.updated_at from regcrm.contact c
