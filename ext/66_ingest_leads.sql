@@ -446,12 +446,12 @@ begin
 				select bool_or(regcrm.json_true(k.value -> 'is_main'))
 				from jsonb_array_elements(regcrm.json_list(s.shown)) k
 				where not l.is_company and jsonb_typeof(k.value) = 'object' and regcrm.json_id(k.value -> 'id') = l.contact_id), false) as is_main,
-			-- the lead lists its contacts, and this is none of them
-			case when jsonb_typeof(s.shown) = 'array'
+			-- the lead lists its contacts, and this is none of them; what is no newer than the link says nothing
+			case when d.updated_at > l.seen_at and jsonb_typeof(s.shown) = 'array'
 					and not s.shown @> jsonb_build_array(jsonb_build_object('id', l.contact_id))
 					and not s.shown @> jsonb_build_array(jsonb_build_object('id', l.contact_id::text))
 				then d.updated_at end as lead_lacks,
-			case when jsonb_typeof(c.raw #> '{_embedded,leads}') = 'array'
+			case when c.updated_at > l.seen_at and jsonb_typeof(c.raw #> '{_embedded,leads}') = 'array'
 					and not (c.raw #> '{_embedded,leads}') @> jsonb_build_array(jsonb_build_object('id', l.deal_id))
 					and not (c.raw #> '{_embedded,leads}') @> jsonb_build_array(jsonb_build_object('id', l.deal_id::text))
 				then c.updated_at end as contact_lacks,
@@ -471,11 +471,11 @@ begin
 			from (
 				select e.at from regcrm.other_event e
 				where e.account_id = for_account and e.entity_type = 'lead' and e.entity_id = l.deal_id
-					and e.type like '%\_unlinked' and regcrm.link_target(e.raw, true) = l.contact_id
+					and e.at > l.seen_at and e.type like '%\_unlinked' and regcrm.link_target(e.raw, true) = l.contact_id
 				union all
 				select e.at from regcrm.other_event e
 				where e.account_id = for_account and e.entity_type in ('contact', 'company') and e.entity_id = l.contact_id
-					and e.type like '%\_unlinked' and regcrm.link_target(e.raw, false) = l.deal_id) o) cut on true),
+					and e.at > l.seen_at and e.type like '%\_unlinked' and regcrm.link_target(e.raw, false) = l.deal_id) o) cut on true),
 	settled as materialized (
 		select e.*, case when greatest(e.lead_lacks, e.contact_lacks, e.cut) > e.seen_at
 			-- cut when an event says so; else it is known to have stood when it was last seen
