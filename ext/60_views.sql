@@ -987,10 +987,10 @@ BEGIN
 			LEFT JOIN LATERAL (
 				SELECT x.to_stage
 				FROM regcrm.event x
-				WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
+				WHERE e.from_stage IS NULL AND x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
 					AND (x.at, COALESCE(x.source_id, ''), x.id) < (e.at, COALESCE(e.source_id, ''), e.id)
 				ORDER BY x.at DESC, COALESCE(x.source_id, '') DESC, x.id DESC
-				LIMIT 1) AS b ON e.from_stage IS NULL
+				LIMIT 1) AS b ON true
 			LEFT JOIN LATERAL (
 				SELECT x.at, x.to_stage
 				FROM regcrm.event x

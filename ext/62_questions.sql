@@ -19,6 +19,8 @@ BEGIN
 	CREATE INDEX IF NOT EXISTS task_open_idx ON regcrm.task (account_id, deal_id) WHERE completed_at IS NULL AND deleted_at IS NULL;
 	-- moves are few among events
 	CREATE INDEX IF NOT EXISTS event_stage_idx ON regcrm.event (account_id, at) WHERE kind = 'stage';
+	-- and a deal's moves in their order, for the move before and the one after
+	CREATE INDEX IF NOT EXISTS event_moves_idx ON regcrm.event (account_id, deal_id, at, COALESCE(source_id, ''), id) WHERE kind = 'stage';
 
 	-- The weeks of an account's life, from the first deal to what is known.
 	CREATE OR REPLACE VIEW regcrm.account_weeks WITH (security_invoker = true) AS
@@ -574,10 +576,10 @@ BEGIN
 		LEFT JOIN LATERAL (
 			SELECT x.to_stage
 			FROM regcrm.event x
-			WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
+			WHERE e.from_stage IS NULL AND x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage'
 				AND (x.at, COALESCE(x.source_id, ''), x.id) < (e.at, COALESCE(e.source_id, ''), e.id)
 			ORDER BY x.at DESC, COALESCE(x.source_id, '') DESC, x.id DESC
-			LIMIT 1) AS b ON e.from_stage IS NULL
+			LIMIT 1) AS b ON true
 		LEFT JOIN regcrm.stage_def f ON f.stage = COALESCE(e.from_stage, b.to_stage)::text
 		-- where it went from there; a move among what is lost is none
 		LEFT JOIN LATERAL (
@@ -656,6 +658,12 @@ BEGIN
 		JOIN regcrm.deal d ON d.account_id = e.account_id AND d.id = e.deal_id
 		JOIN regcrm.stage_def s ON s.stage = e.to_stage::text
 		CROSS JOIN LATERAL (
+			SELECT EXISTS (
+				SELECT FROM regcrm.event x
+				WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage' AND x.at < e.at
+					AND e.to_stage::text IN (x.to_stage::text, x.from_stage::text)) AS was_here
+			OFFSET 0) AS p
+		CROSS JOIN LATERAL (
 			SELECT min(x.from_stage) FILTER (WHERE x.is_here AND NOT x.is_slip AND x.goes_on IS NOT TRUE) AS from_stage,
 				count(*) FILTER (WHERE x.is_before AND x.goes_on IS NOT TRUE) + 1 AS nth,
 				max(x.left_at) FILTER (WHERE x.is_before) AS last_left_at
@@ -665,16 +673,13 @@ BEGIN
 					y.stage = e.to_stage::text AND y.entered_at < e.at AND NOT y.is_slip AS is_before,
 					lag(y.is_slip) OVER (ORDER BY y.entered_at) AS goes_on
 				FROM regcrm.stage_dwell y
-				WHERE y.account_id = e.account_id AND y.deal_id = e.deal_id) AS x
+				WHERE p.was_here AND y.account_id = e.account_id AND y.deal_id = e.deal_id) AS x
 			OFFSET 0) AS k
 		LEFT JOIN regcrm.stage_def f ON f.stage = k.from_stage
 		LEFT JOIN regcrm.manager w ON w.account_id = e.account_id AND w.id = e.actor_id
 		LEFT JOIN regcrm.manager m ON m.account_id = d.account_id AND m.id = d.manager_id
 		WHERE e.from_stage::text IS DISTINCT FROM e.to_stage::text
-			AND EXISTS (
-				SELECT FROM regcrm.event x
-				WHERE x.account_id = e.account_id AND x.deal_id = e.deal_id AND x.kind = 'stage' AND x.at < e.at
-					AND e.to_stage::text IN (x.to_stage::text, x.from_stage::text))
+			AND p.was_here
 			AND k.from_stage IS NOT NULL AND k.nth > 1;
 
 	-- amoCRM alone tells when a due date was moved.
