@@ -161,4 +161,47 @@ SET test.errcode = '55P03';
 INSERT INTO regcrm.deal (id, stage, manager_id) VALUES (1, 'new', 1);
 SET CONSTRAINTS ALL IMMEDIATE;
 ROLLBACK TO t;
+DROP TRIGGER fail ON regcrm.deadline;
+
+-- What fails while the columns follow the events fails the write, and what is written afterwards is judged again
+SAVEPOINT t;
+INSERT INTO regcrm.deal (id, stage, manager_id, created_at) VALUES (1, 'new', 1, now() - interval '2 hours');
+SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS ALL DEFERRED;
+SET test.errcode = 'P0001';
+CREATE TRIGGER fail BEFORE UPDATE ON regcrm.deal FOR EACH ROW EXECUTE FUNCTION pg_temp.fail();
+SAVEPOINT u;
+INSERT INTO regcrm.event (deal_id, kind, at, from_stage, to_stage) VALUES (1, 'stage', now() - interval '1 hour', 'new', 'in_work');	-- fails
+ROLLBACK TO u;
+DROP TRIGGER fail ON regcrm.deal;
+SELECT count(*) FROM regcrm.violation WHERE deal_id = 1 AND stage = 'in_work';
+UPDATE regcrm.deal SET stage = 'in_work' WHERE id = 1;
+INSERT INTO regcrm.event (deal_id, kind, at, from_stage, to_stage) VALUES (1, 'stage', now() - interval '1 hour', 'new', 'in_work');
+SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS ALL DEFERRED;
+SELECT stage FROM regcrm.deal WHERE id = 1;
+SELECT count(*) > 0 FROM regcrm.violation WHERE deal_id = 1 AND stage = 'in_work';
+ROLLBACK TO t;
+
+-- A deal that is gone, row and all, owes nothing any more
+INSERT INTO regcrm.deal (id, stage, manager_id) VALUES (1, 'new', 1);
+SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS ALL DEFERRED;
+SELECT count(*) > 0 FROM regcrm.deadline WHERE deal_id = 1 AND state = 'pending';
+DELETE FROM regcrm.deal WHERE id = 1;
+SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS ALL DEFERRED;
+SELECT state, ended_at = now() OR ended_at > now() FROM regcrm.deadline WHERE deal_id = 1 GROUP BY 1, 2;
+ROLLBACK TO t;
+
+-- A later fact of one's own is no reason to begin again
+INSERT INTO regcrm.deal (id, stage, manager_id) VALUES (1, 'new', 1);
+INSERT INTO regcrm.event (deal_id, kind, at, body) VALUES (1, 'comment', now() + interval '1 hour', 'still to come');
+SET CONSTRAINTS ALL IMMEDIATE;
+SET CONSTRAINTS ALL DEFERRED;
+SET regcrm.mode = 'enforce';
+UPDATE regcrm.deal SET name = 'renamed', price = 5 WHERE id = 1;
+UPDATE regcrm.deal SET reason = 'Дорого' WHERE id = 1;
+SELECT name, reason FROM regcrm.deal WHERE id = 1;
+ROLLBACK TO t;
 ROLLBACK;

@@ -4,8 +4,8 @@ lines of GOAL that nothing reached.
 
 usage: coverage.py TREE EXCEPTIONS
 
-EXCEPTIONS holds, a line each, "FILE: TEXT | REASON": the lines of src/FILE that
-read TEXT (blanks around it apart) need not be reached.  Where a statement
+EXCEPTIONS holds, a line each, "FILE FUNCTION: TEXT | REASON": the lines of
+FUNCTION that read TEXT (blanks around it apart) need not be reached.  Where a statement
 takes several lines, its first stands for all.  Lines of an elog(ERROR) need
 no exception: by the rules of this house it tells what can't happen.
 """
@@ -23,8 +23,9 @@ GOAL = ["calendar.c", "judge.c", "moves.c", "conditions.c", "visits.c", "happen.
 
 
 def counts(tree):
-    """{file: {line: count}} over all objects that left counts."""
+    """{file: {line: count}} over all objects that left counts, and {(file, line): function}."""
     found = collections.defaultdict(lambda: collections.defaultdict(int))
+    functions = {}
     for folder in ("src", "tmp_check/unit"):
         where = os.path.join(tree, folder)
         data = sorted(f for f in os.listdir(where) if f.endswith(".gcno"))
@@ -42,7 +43,8 @@ def counts(tree):
                             "/include/" not in file["file"]:
                         for entry in file["lines"]:
                             found[base][entry["line_number"]] += entry["count"]
-    return found
+                            functions[base, entry["line_number"]] = entry.get("function_name", "")
+    return found, functions
 
 
 def statements(source):
@@ -61,11 +63,11 @@ def statements(source):
 
 def main():
     tree, exceptions_file = sys.argv[1:]
-    found = counts(tree)
+    found, functions = counts(tree)
     if not found:
         print("nothing was counted")
         return 1
-    exceptions, used, known = [], set(), {}
+    exceptions, used, known = [], set(), set()
     for line in open(exceptions_file, encoding="utf-8"):
         line = line.strip()
         if line and not line.startswith("#"):
@@ -86,27 +88,28 @@ def main():
         if file not in GOAL:
             continue
         source = open(os.path.join(tree, "src", file), encoding="utf-8").read().split("\n")
-        known[file] = {text.strip() for text in source}
+        known.update((f"{file} {functions[file, n]}", source[n - 1].strip()) for n in lines)
         spans = statements(source)
         for number in sorted(n for n, count in lines.items() if not count):
             first, last = spans.get(number, (number, number))
             statement = "\n".join(source[first - 1:last])
             if re.search(r"\belog\((ERROR|FATAL|PANIC)", statement):
                 continue
-            reasons = [(file, source[n - 1].strip()) for n in range(first, last + 1)
-                       if (file, source[n - 1].strip()) in exceptions]
+            here = f"{file} {functions[file, number]}"
+            reasons = [(here, source[n - 1].strip()) for n in range(first, last + 1)
+                       if (here, source[n - 1].strip()) in exceptions]
             if reasons:
                 used.update(reasons)
                 continue
             missing.append(f"{file}:{number}: {source[number - 1].strip()}")
     print(f"{'all of src':20} {total:6} {100 * hit / total:7.1f} %")
     print("* every line of these, but for those in test/coverage-exceptions")
-    for file, text in exceptions:
-        if text not in known.get(file, ()):
-            missing.append(f"test/coverage-exceptions names a line that {file} does not have: {text}")
-    for file, text in sorted(set(exceptions) - used):
-        if text in known.get(file, ()):
-            print(f"reached after all: {file}: {text}")
+    for here, text in exceptions:
+        if (here, text) not in known:
+            missing.append(f"test/coverage-exceptions names a line that is not there: {here}: {text}")
+    for here, text in sorted(set(exceptions) - used):
+        if (here, text) in known:
+            print(f"reached after all: {here}: {text}")
     for line in missing:
         print(f"not reached: {line}")
     print(f"{len(missing)} lines not reached that have no reason")
