@@ -38,7 +38,7 @@ sub rows
 	}
 	my $out = $node->safe_psql($database, "SET timezone = 'UTC';" . join(' UNION ALL ', @queries));
 	# so has one that evidence names: a transaction that came to nothing used some up
-	$out =~ s/(?<=[ :\[])46116860184273\d{5}\b/"appended"/g;
+	$out =~ s/(?<=[ :\[])46116860184\d{8}\b/"appended"/g;
 	return [ sort split /\n/, $out ];
 }
 
