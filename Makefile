@@ -5,6 +5,8 @@
 #   make check           everything that tests, in servers of its own (test/check)
 #   make check-deep      what takes long: the whole fault matrix, soaks, sqlsmith, the
 #                        dashboards in a real browser (test/check-deep)
+#   make check-versions  the suite on PostgreSQL 15, 17 and 18, the others in small Debians
+#                        of their suites that debootstrap makes (test/check-versions)
 #   make fuzz            the fuzzers of test/fuzz, ten minutes each; FUZZ_SECONDS says otherwise
 #   make unit            the pure C unit tests only, with sanitizers
 #   make lint            cppcheck, shellcheck, plpgsql_check and how sources look
@@ -18,7 +20,7 @@
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check check-deep fuzz unit lint coverage demo demo-stop dashboards dashboards-stop
+own_goals = check check-deep check-versions fuzz unit lint coverage demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
@@ -29,6 +31,9 @@ check:
 
 check-deep:
 	@test/check-deep
+
+check-versions:
+	@test/check-versions
 
 fuzz:
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-600} FUZZ_KEEP=$${FUZZ_KEEP-1} test/fuzz/run

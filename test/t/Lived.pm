@@ -65,6 +65,11 @@ my $surroundings = q{
 		FROM pg_trigger WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'regcrm'::regnamespace) AND NOT tgisinternal
 	UNION ALL SELECT 'index', indrelid::regclass::text, indexrelid::regclass::text, pg_get_indexdef(indexrelid), NULL, NULL, NULL
 		FROM pg_index WHERE indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'regcrm'::regnamespace AND relkind = 'r')
+	UNION ALL SELECT 'policy', p.polrelid::regclass::text, p.polname, pg_get_expr(p.polqual, p.polrelid), p.polpermissive, pg_get_expr(p.polwithcheck, p.polrelid),
+			p.polcmd::text || array_to_string(ARRAY(SELECT pg_get_userbyid(r) FROM unnest(p.polroles) r), ',')
+		FROM pg_policy p WHERE p.polrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'regcrm'::regnamespace)
+	UNION ALL SELECT 'row security', oid::regclass::text, NULL, NULL, relrowsecurity, relforcerowsecurity::text, NULL
+		FROM pg_class WHERE relnamespace = 'regcrm'::regnamespace AND relkind = 'r'
 	UNION ALL SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid), NULL, NULL, NULL
 		FROM pg_constraint WHERE connamespace = 'regcrm'::regnamespace AND conrelid <> 0
 	UNION ALL SELECT 'policy', p.tablename, p.policyname, p.permissive || ' ' || p.cmd || ' ' || p.roles::text, NULL, p.qual, p.with_check
@@ -208,6 +213,8 @@ sub live
 			SELECT 'daily-9-20', '2026-04-01', d, '10:00', '18:00' FROM generate_series(1, 5) d;
 	});
 	$node->safe_psql($db, 'SELECT FROM regcrm.rejudge()');
+	# who may see what
+	$node->safe_psql($db, q{SELECT regcrm.grant_access('bi', 'reader'); SELECT regcrm.map_head('bi', 7); SELECT regcrm.enable_row_security()});
 	# sums for reports, some of them no longer true, and how far they are counted
 	$node->safe_psql($db, 'CALL regcrm.refresh_marts(5000); CALL regcrm.refresh_marts(5000);');
 	$node->safe_psql($db, q{
