@@ -39,8 +39,6 @@
 #include "news.h"
 #include "stage.h"
 
-#define FETCH_ROWS		500
-
 #define SELECT_DEADLINES \
 	"select deal_id, arose_at, rule, task_id, stage, manager_id, warn_at, due_at," \
 	" met_at, state, ended_at, tid from "
@@ -161,74 +159,36 @@ ledger_evidence(const Regulation *regulation, const Finding *finding)
 
 /* ---- what is stored ---- */
 
-/* The next row, fetching more where none is left. */
-static void
-stored_next(StoredStream *stream)
-{
-	if (stream->next == stream->n)
-	{
-		if (stream->table != NULL)
-			SPI_freetuptable(stream->table);
-		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(stream->portal, true, FETCH_ROWS);
-		stream->table = SPI_tuptable;
-		stream->n = SPI_processed;
-		stream->next = 0;
-	}
-	stream->there = stream->n > 0;
-	if (!stream->there)
-		return;
-	heap_deform_tuple(stream->table->vals[stream->next++], stream->table->tupdesc,
-					  stream->values, stream->nulls);
-	stream->deal_id = DatumGetInt64(stream->values[ROW_DEAL_ID]);
-}
-
-static void
-stored_open(StoredStream *stream, Statement *statement, Datum *args)
-{
-	memset(stream, 0, sizeof(*stream));
-	stream->portal = SPI_cursor_open(NULL, statement_plan(statement), args, NULL, true);
-	stored_next(stream);
-}
-
-static void
-stored_close(StoredStream *stream)
-{
-	if (stream->table != NULL)
-		SPI_freetuptable(stream->table);
-	SPI_cursor_close(stream->portal);
-}
-
 /* Passes over rows of earlier deals; whether there is one of this. */
 static bool
-stored_reach(StoredStream *stream, int64 deal_id)
+stored_reach(Stream *stream, int64 deal_id)
 {
 	while (stream->there && stream->deal_id < deal_id)
-		stored_next(stream);
+		stream_next(stream);
 	return stream->there && stream->deal_id == deal_id;
 }
 
 static instant
-instant_at(const StoredStream *stream, int column)
+instant_at(const Stream *stream, int column)
 {
 	return stream->nulls[column] ? INSTANT_NEVER : DatumGetTimestampTz(stream->values[column]);
 }
 
 static int64
-number_at(const StoredStream *stream, int column, int64 otherwise)
+number_at(const Stream *stream, int column, int64 otherwise)
 {
 	return stream->nulls[column] ? otherwise : DatumGetInt64(stream->values[column]);
 }
 
 static char *
-text_at(const StoredStream *stream, int column)
+text_at(const Stream *stream, int column)
 {
 	return stream->nulls[column] ? NULL : TextDatumGetCString(stream->values[column]);
 }
 
 /* Takes what rows of both tables have in common. */
 static StoredRow *
-stored_row(StoredRows *rows, const StoredStream *stream)
+stored_row(StoredRows *rows, const Stream *stream)
 {
 	StoredRow  *row;
 
@@ -237,10 +197,13 @@ stored_row(StoredRows *rows, const StoredStream *stream)
 		rows->room = rows->room ? rows->room * 2 : 64;
 		rows->rows = rows->rows ? repalloc_huge(rows->rows, rows->room * sizeof(StoredRow)) :
 			MemoryContextAllocHuge(rows->context, rows->room * sizeof(StoredRow));
+		rows->keys = rows->keys ? repalloc_huge(rows->keys, rows->room * sizeof(InstantKey)) :
+			MemoryContextAllocHuge(rows->context, rows->room * sizeof(InstantKey));
 	}
 	row = &rows->rows[rows->n++];
 	memset(row, 0, sizeof(*row));
 	row->arose_at = DatumGetTimestampTz(stream->values[ROW_AROSE_AT]);
+	rows->keys[rows->n - 1] = (InstantKey) {row->arose_at, rows->n - 1};
 	row->rule = text_at(stream, ROW_RULE);
 	row->task_id = number_at(stream, ROW_TASK_ID, NO_TASK);
 	row->stage = (stage_code) number_at(stream, ROW_STAGE, 0);
@@ -248,23 +211,14 @@ stored_row(StoredRows *rows, const StoredStream *stream)
 	return row;
 }
 
-static int
-compare_stored(const void *a, const void *b)
-{
-	const StoredRow *x = a;
-	const StoredRow *y = b;
-
-	return x->arose_at < y->arose_at ? -1 : x->arose_at > y->arose_at;
-}
-
-/* Reads the rows of one deal, in order of arose_at. */
+/* Reads the rows of one deal, and puts them in order of arose_at. */
 static void
 read_stored(Ledger *ledger, int64 deal_id)
 {
-	StoredStream *stream = &ledger->deadlines;
+	Stream	   *stream = ledger->deadlines;
 
 	ledger->stored_deadlines.n = 0;
-	for (; stored_reach(stream, deal_id); stored_next(stream))
+	for (; stored_reach(stream, deal_id); stream_next(stream))
 	{
 		StoredRow  *row = stored_row(&ledger->stored_deadlines, stream);
 
@@ -275,9 +229,9 @@ read_stored(Ledger *ledger, int64 deal_id)
 		row->ended_at = instant_at(stream, DEADLINE_ENDED_AT);
 		row->tid = *(ItemPointer) DatumGetPointer(stream->values[DEADLINE_TID]);
 	}
-	stream = &ledger->violations;
+	stream = ledger->violations;
 	ledger->stored_violations.n = 0;
-	for (; stored_reach(stream, deal_id); stored_next(stream))
+	for (; stored_reach(stream, deal_id); stream_next(stream))
 	{
 		StoredRow  *row = stored_row(&ledger->stored_violations, stream);
 
@@ -289,13 +243,11 @@ read_stored(Ledger *ledger, int64 deal_id)
 		row->evidence = text_at(stream, VIOLATION_EVIDENCE);
 		row->withdrawn = DatumGetBool(stream->values[VIOLATION_WITHDRAWN]);
 	}
-	qsort(ledger->stored_deadlines.rows, ledger->stored_deadlines.n,
-		  sizeof(StoredRow), compare_stored);
-	qsort(ledger->stored_violations.rows, ledger->stored_violations.n,
-		  sizeof(StoredRow), compare_stored);
+	instants_sort(ledger->stored_deadlines.keys, ledger->stored_deadlines.n);
+	instants_sort(ledger->stored_violations.keys, ledger->stored_violations.n);
 	ledger->stored_moment = INSTANT_NEVER;
-	if (stored_reach(&ledger->moments, deal_id))
-		ledger->stored_moment = DatumGetTimestampTz(ledger->moments.values[1]);
+	if (stored_reach(ledger->moments, deal_id))
+		ledger->stored_moment = DatumGetTimestampTz(ledger->moments->values[1]);
 }
 
 /* which: the number of the statements, args: what they take. */
@@ -314,9 +266,9 @@ open_ledger(const Account *account, int which, Datum *args)
 	ledger->changes_context = AllocSetContextCreate(context, "regcrm ledger changes",
 													ALLOCSET_DEFAULT_SIZES);
 	ledger->stored_deadlines.context = ledger->stored_violations.context = context;
-	stored_open(&ledger->deadlines, &select_deadlines[which], args);
-	stored_open(&ledger->violations, &select_violations[which], args);
-	stored_open(&ledger->moments, &select_moments[which], args);
+	ledger->deadlines = stream_open(&select_deadlines[which], args, DEADLINE_NCOLUMNS);
+	ledger->violations = stream_open(&select_violations[which], args, VIOLATION_NCOLUMNS);
+	ledger->moments = stream_open(&select_moments[which], args, 2);
 	changes_reset(ledger);
 	MemoryContextSwitchTo(old);
 	return ledger;
@@ -344,9 +296,9 @@ ledger_open_range(const Account *account, int64 first, int64 last)
 void
 ledger_close(Ledger *ledger)
 {
-	stored_close(&ledger->moments);
-	stored_close(&ledger->violations);
-	stored_close(&ledger->deadlines);
+	stream_close(ledger->moments);
+	stream_close(ledger->violations);
+	stream_close(ledger->deadlines);
 	MemoryContextDelete(ledger->context);
 }
 
@@ -363,11 +315,15 @@ same_text(const char *a, const char *b)
 static StoredRow *
 find_stored(StoredRows *rows, int *from, const Finding *finding, const char *rule)
 {
-	while (*from < rows->n && rows->rows[*from].arose_at < finding->arose_at)
+	while (*from < rows->n && rows->keys[*from].at < finding->arose_at)
 		(*from)++;
-	for (int i = *from; i < rows->n && rows->rows[i].arose_at == finding->arose_at; i++)
-		if (rows->rows[i].task_id == finding->task_id && strcmp(rows->rows[i].rule, rule) == 0)
-			return &rows->rows[i];
+	for (int i = *from; i < rows->n && rows->keys[i].at == finding->arose_at; i++)
+	{
+		StoredRow  *row = &rows->rows[rows->keys[i].row];
+
+		if (row->task_id == finding->task_id && strcmp(row->rule, rule) == 0)
+			return row;
+	}
 	return NULL;
 }
 

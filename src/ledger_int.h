@@ -11,22 +11,8 @@
 #include "storage/itemptr.h"
 
 #include "ledger.h"
+#include "stream.h"
 #include "tables.h"
-
-#define STORED_COLUMNS_MAX	16
-
-/* Rows of a cursor over a table of findings, one at a time. */
-typedef struct StoredStream
-{
-	Portal		portal;
-	SPITupleTable *table;
-	uint64		n;
-	uint64		next;
-	bool		there;
-	int64		deal_id;
-	Datum		values[STORED_COLUMNS_MAX];
-	bool		nulls[STORED_COLUMNS_MAX];
-} StoredStream;
 
 /*
  * A row of deadline or of violation, as it is stored or as it ought to be.
@@ -59,6 +45,7 @@ typedef struct StoredRows
 	int			n;
 	int			room;
 	StoredRow  *rows;
+	InstantKey *keys;			/* in which order they are by arose_at */
 } StoredRows;
 
 /* Rows to be written, as columns. */
@@ -91,9 +78,9 @@ struct Ledger
 	MemoryContext context;
 	MemoryContext deal_context; /* reset with each deal */
 	MemoryContext changes_context;	/* reset with each flush */
-	StoredStream deadlines;
-	StoredStream violations;
-	StoredStream moments;
+	Stream	   *deadlines;
+	Stream	   *violations;
+	Stream	   *moments;
 	StoredRows	stored_deadlines;	/* of the deal at hand */
 	StoredRows	stored_violations;
 	instant		stored_moment;

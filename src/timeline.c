@@ -24,9 +24,6 @@
 
 #include "timeline_int.h"
 
-/* Rows fetched at a time. */
-#define FETCH_ROWS		500
-
 #define DEAL_COLUMNS \
 	"select d.id, stage, manager_id, created_at, updated_at," \
 	" coalesce(deleted_at, case when is_deleted then coalesce(updated_at, created_at) end)," \
@@ -83,53 +80,6 @@ static Statement task_statements[3] = {
 	{TASK_COLUMNS "regcrm.task t where account_id = $1" RANGE("deal_id")
 	" order by account_id, deal_id, created_at", 3, {INT8OID, INT8OID, INT8OID}}
 };
-
-/* ---- cursors ---- */
-
-/* The next row, fetching more where none is left. */
-static void
-stream_next(Stream *stream)
-{
-	if (stream->next == stream->n)
-	{
-		if (stream->table != NULL)
-			SPI_freetuptable(stream->table);
-		CHECK_FOR_INTERRUPTS();
-		SPI_cursor_fetch(stream->portal, true, FETCH_ROWS);
-		stream->table = SPI_tuptable;
-		stream->n = SPI_processed;
-		stream->next = 0;
-	}
-	stream->there = stream->n > 0;
-	if (!stream->there)
-		return;
-	heap_deform_tuple(stream->table->vals[stream->next++], stream->table->tupdesc,
-					  stream->values, stream->nulls);
-	stream->deal_id = DatumGetInt64(stream->values[0]);
-}
-
-/* Opens a cursor by the active snapshot and fetches its first rows. */
-static Stream *
-stream_open(Statement *statement, Datum *args, int columns)
-{
-	Stream	   *stream = palloc0(sizeof(Stream));
-
-	stream->portal = SPI_cursor_open(NULL, statement_plan(statement), args, NULL, true);
-	stream->values = palloc(columns * sizeof(Datum));
-	stream->nulls = palloc(columns * sizeof(bool));
-	stream_next(stream);
-	return stream;
-}
-
-static void
-stream_close(Stream *stream)
-{
-	if (stream == NULL)
-		return;
-	if (stream->table != NULL)
-		SPI_freetuptable(stream->table);
-	SPI_cursor_close(stream->portal);
-}
 
 /* A field that no rule names has a number behind those of the regulation. */
 static void
@@ -228,7 +178,7 @@ open_reader(const Account *account, int which, const Datum *keys, int nkeys, ins
 		args[1 + i] = keys[i];
 	args[1 + nkeys] = bulk_array(&custom);
 	reader->deals = stream_open(&deal_statements[custom.n > 0][which], args,
-								DEAL_CUSTOM_VALUES + 1);
+								DEAL_CUSTOM_VALUES + (custom.n > 0));
 	reader->events = stream_open(&event_statements[which], args, EVENT_NCOLUMNS);
 	if (!(flags & TIMELINE_NO_TASKS))
 		reader->tasks = stream_open(&task_statements[which], args, TASK_NCOLUMNS);
@@ -293,6 +243,53 @@ compare_raw(const void *a, const void *b)
 	return (int) x->fact.kind - (int) y->fact.kind;
 }
 
+/*
+ * Puts the facts in order.  They come nearly so: events by their instant, then
+ * tasks; so keys are sorted first, and then facts of one instant.
+ */
+static void
+sort_raw(TimelineReader *reader)
+{
+	int			n = reader->nraw;
+	bool		sorted = true;
+	RawFact    *swap;
+
+	for (int i = 1; i < n && sorted; i++)
+		sorted = compare_raw(&reader->raw[i - 1], &reader->raw[i]) <= 0;
+	if (sorted)
+		return;
+	if (reader->room_sorted < reader->room_raw)
+	{
+		Size		room = reader->room_sorted = reader->room_raw;
+
+		if (reader->sorted != NULL)
+		{
+			pfree(reader->sorted);
+			pfree(reader->keys);
+		}
+		reader->sorted = MemoryContextAllocHuge(reader->context, room * sizeof(RawFact));
+		reader->keys = MemoryContextAllocHuge(reader->context, room * sizeof(InstantKey));
+	}
+	for (int i = 0; i < n; i++)
+		reader->keys[i] = (InstantKey) {reader->raw[i].fact.at, i};
+	instants_sort(reader->keys, n);
+	for (int i = 0; i < n; i++)
+		reader->sorted[i] = reader->raw[reader->keys[i].row];
+	for (int i = 0, from = 0; i < n; i++)
+	{
+		if (i + 1 < n && reader->sorted[i + 1].fact.at == reader->sorted[from].fact.at)
+			continue;
+		if (i > from)
+			qsort(&reader->sorted[from], i + 1 - from, sizeof(RawFact), compare_raw);
+		from = i + 1;
+	}
+	swap = reader->raw;
+	reader->raw = reader->sorted;
+	reader->sorted = swap;
+	/* the two rooms are alike from here on */
+	reader->room_raw = reader->room_sorted;
+}
+
 const DealLine *
 timeline_next(TimelineReader *reader)
 {
@@ -314,7 +311,7 @@ timeline_next(TimelineReader *reader)
 			 stream_next(reader->tasks))
 			if (reader->tasks->deal_id == reader->deal.id)
 				facts_read_task(reader);
-	qsort(reader->raw, reader->nraw, sizeof(RawFact), compare_raw);
+	sort_raw(reader);
 	derive_line(reader);
 	/* the row at hand is done with; its texts were copied */
 	stream_next(reader->deals);

@@ -8,6 +8,7 @@
 #ifndef REGCRM_TIMELINE_INT_H
 #define REGCRM_TIMELINE_INT_H
 
+#include "stream.h"
 #include "tables.h"
 #include "timeline.h"
 
@@ -32,19 +33,6 @@ enum
 	TASK_DEAL_ID, TASK_ID, TASK_KIND, TASK_MANAGER_ID, TASK_CREATED_AT,
 	TASK_BY_BOT, TASK_DUE_AT, TASK_COMPLETED_AT, TASK_DELETED_AT, TASK_NCOLUMNS
 };
-
-/* Rows of a cursor, one at a time. */
-typedef struct Stream
-{
-	Portal		portal;
-	SPITupleTable *table;
-	uint64		n;
-	uint64		next;
-	bool		there;			/* a row is at hand */
-	int64		deal_id;		/* its deal: the first column */
-	Datum	   *values;
-	bool	   *nulls;
-} Stream;
 
 /* A fact as its row tells it, with what is needed to order and derive. */
 typedef struct RawFact
@@ -111,6 +99,9 @@ typedef struct TimelineReader
 	int			nraw;
 	int			room_raw;
 	RawFact    *raw;
+	RawFact    *sorted;			/* room for as many, and for their keys */
+	InstantKey *keys;
+	int			room_sorted;
 	int			room_facts;
 	Fact	   *facts;
 	struct Judge *judge;		/* for chaining the moves of one instant */
