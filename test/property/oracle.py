@@ -162,6 +162,8 @@ class Judge:
         """Events and tasks up to the end; what came before the creation is at the creation."""
         born = self.born
         self.told = {e.id: e.at for e in self.deal.events}
+        self.told_tasks = {("task", t.id): t.at for t in self.deal.tasks} \
+            | {("task done", t.id): t.done for t in self.deal.tasks}
         every = sorted((e._replace(at=max(e.at, born)) for e in self.deal.events),
                        key=lambda e: (e.at, self.told[e.id], e.id))
         self.all_events = every
@@ -356,6 +358,8 @@ class Judge:
     def first_told(self, o):
         """Orders what is simultaneous: what was so from the creation, then by when it was told of."""
         kind, number = o.id
+        if kind in ("task", "task done"):
+            return self.told_tasks[kind, number]
         return 0 if kind == "field" else self.told[number] if kind == "event" else o.at
 
     def of_events(self, test):
