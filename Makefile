@@ -12,6 +12,8 @@
 #   make lint            cppcheck, shellcheck, plpgsql_check and how sources look
 #   make coverage        which lines the tests reach; fails where the judge, the calendar, the
 #                        gate or the ledger have one that has no test and no reason
+#   make bench           measurements beside what regcrm is to be compared with (test/bench/run,
+#                        docs/performance.md); BENCH_SCALE=1 is the full size
 #   make demo            a small warehouse to look at; make demo-stop removes it
 #   make dashboards      its dashboards, on the loopback interface; make dashboards-stop ends them
 #
@@ -46,6 +48,9 @@ lint:
 
 coverage:
 	@test/coverage
+
+bench:
+	@test/bench/run
 
 demo:
 	@test/demo/run

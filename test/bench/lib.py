@@ -124,6 +124,16 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def server_cpu():
+    """Processor time of all server processes that have ended, in seconds: what a run of pgbench costs is a difference of two."""
+    with connect("postgres") as cur:
+        cur.execute("select pg_read_file('postmaster.pid')")
+        pid = int(cur.fetchone()[0].split()[0])
+    with open("/proc/%d/stat" % pid) as file:
+        fields = file.read().rsplit(") ", 1)[1].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def peak_memory(pid):
     """The most memory of its own that a process had, in MB: not the buffers it shares."""
     with open("/proc/%d/status" % pid) as file:

@@ -3,12 +3,15 @@
 Three copies of one database: with regcrm, with its triggers dropped, with those of gate_plpgsql.sql in their place.  pgbench
 moves each deal once (gate_move.sql); a run is 1 client or 8, synchronous_commit on or off, the three in turn.
 """
+import os
 import re
+import statistics
 import subprocess
+import time
 from pathlib import Path
 
 import generate
-from lib import at_least, at_most, connect, interleaved, psql, say, scaled
+from lib import at_least, at_most, connect, interleaved, psql, row, say, scaled, server_cpu
 
 HERE = Path(__file__).resolve().parent
 SIDES = ("gate", "gate_bare", "gate_plpgsql")
@@ -16,16 +19,24 @@ REPEATS = 5
 MOVES = {1: 1500, 8: 400}               # by number of clients, each client's share of a run
 
 
+#: processor time of the server a transaction, in ms, by side: steadier than latency where the machine is busy
+cpu = {side: [] for side in SIDES}
+
+
 def bench(database, clients, moves, base, sync):
     """Mean latency of a transaction in ms."""
+    before = server_cpu()
     out = subprocess.run(
         ["pgbench", "-n", "-M", "prepared", "-c", str(clients), "-j", str(min(clients, 2)), "-t", str(moves), "-f", str(HERE / "gate_move.sql"),
          "-D", "n=-1", "-D", "base=%d" % base, "-D", "clients=%d" % clients, database],
-        env={**__import__("os").environ, "PGOPTIONS": "-c synchronous_commit=%s -c regcrm.account_id=1" % sync},
+        env={**os.environ, "PGOPTIONS": "-c synchronous_commit=%s -c regcrm.account_id=1" % sync},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     done = re.search(r"actually processed: (\d+)", out.stdout)
     if out.returncode or int(done.group(1)) != clients * moves:
         raise RuntimeError(out.stdout + out.stderr)
+    time.sleep(.2)                          # until its processes are gone
+    if clients == 1 and moves >= MOVES[1]:
+        cpu[database].append((server_cpu() - before) * 1000 / moves)
     return float(re.search(r"latency average = ([\d.]+) ms", out.stdout).group(1))
 
 
@@ -85,3 +96,6 @@ def run():
             at_most(what, "the same writes without regcrm", median["gate"], median["gate_bare"], "ms", 1.5 if sync == "on" else 2.5)
             ours, theirs = median["gate"] - median["gate_bare"], median["gate_plpgsql"] - median["gate_bare"]
             at_least("time added to it", "the same rules and ledger in PL/pgSQL", ours, theirs, "ms", theirs / ours if ours > 0 else 99, 3)
+    ours, bare, byhand = (statistics.median(cpu[side]) for side in SIDES)
+    row("processor time of the server for it (1 client)", "the same writes without regcrm", ours, bare, "ms", "%.2f" % (ours / bare), "", None)
+    row("processor time added", "the same rules and ledger in PL/pgSQL", ours - bare, byhand - bare, "ms", "%.2f" % ((byhand - bare) / (ours - bare)), "", None)

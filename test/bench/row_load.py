@@ -32,7 +32,7 @@ def run():
         cur.execute("insert into regcrm.account (id, name, calendar) values (%s, 'load', 'daily-9-20')", (generate.ACCOUNT,))
     generate.create("load_plain", "load")
     with connect("load_plain") as cur:
-        cur.execute("select format('drop trigger %I on %s', tgname, tgrelid::regclass) from pg_trigger"
+        cur.execute("select format('drop trigger %%I on %%s', tgname, tgrelid::regclass) from pg_trigger"
                     " where tgname like 'regcrm%%' and tgrelid = any (%s::regclass[])", (["regcrm." + table for table in FACTS + LEDGER],))
         for drop, in cur.fetchall():
             cur.execute(drop)

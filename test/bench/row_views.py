@@ -12,11 +12,16 @@ P95 = 200                               # ms
 GROWTH = 1.5
 
 
+#: what nobody's dashboard shows: all days of a view that is made by days
+NOT_SHOWN = {("manager_scorecard", "true"), ("violations_weekly", "true")}
+
+
 def filters():
     """The pairs of relation and condition out of views.sql."""
     script = (Path(__file__).resolve().parent / "views.sql").read_text()
-    return [(name, condition.replace("''", "'")) for name, condition in
-            re.findall(r"^\s*(?:select \* from \(values\s*)?\(\s*'([\w(), .:\-'']+?)',\s*'((?:[^']|'')*)'\)", script.replace("), (", "),\n ("), re.M)]
+    return [(name, condition.replace("''", "'")) for name, condition in re.findall(
+        r"^\s*(?:select \* from \(values\s*)?\(\s*'([\w(), .:\-'']+?)',\s*'((?:[^']|'')*)'\)", script.replace("), (", "),\n ("), re.M)
+        if (name, condition) not in NOT_SHOWN]
 
 
 def p95(figures):
@@ -46,6 +51,7 @@ def run():
             cur.execute("set timezone = 'Europe/Moscow'")
             cur.execute("set statement_timeout = '120s'")
             cur.execute("call regcrm.refresh_marts()")
+            cur.execute("call regcrm.refresh_marts(5000)")      # the first only begins to take notes
         for name, condition in filters():
             try:
                 whole, tenth = measure(a, name, condition), measure(b, name, condition)
