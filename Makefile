@@ -22,7 +22,7 @@
 # These goals bring or need no PostgreSQL headers when make starts: test/check
 # installs what is missing first.  So they stay out of PGXS, which also has a
 # target "check" of its own.
-own_goals = check check-deep check-versions fuzz unit lint coverage demo demo-stop dashboards dashboards-stop
+own_goals = check check-deep check-versions fuzz unit lint coverage bench demo demo-stop dashboards dashboards-stop
 
 ifneq (,$(filter $(own_goals),$(MAKECMDGOALS)))
 
