@@ -18,7 +18,7 @@ CREATE FUNCTION regcrm.access_rights(OUT level text, OUT kind text, OUT rights t
 		('reader', 'table', 'SELECT (account_id, entity, resolved_at)', '{quarantine}'),
 		('reader', 'function', 'EXECUTE', '{add_business_time,before_report,business_time_between,deal_story,judge,replay,response_by_hour,response_time,rule_cost}'),
 		-- what these and the views call, and what row security asks
-		('reader', 'function', 'EXECUTE', '{can_arise,column_kind,duration_text,event_text,is_seen,json_time,json_whole,known_fields,label,moment_text,own_accounts,own_users,period_begins,period_ends,seen_accounts}'),
+		('reader', 'function', 'EXECUTE', '{can_arise,column_kind,duration_text,event_text,is_seen,json_time,json_whole,known_fields,label,local_moment,moment_text,own_accounts,own_users,period_begins,period_ends,seen_accounts}'),
 
 		-- writing facts
 		('writer', 'table', 'INSERT, UPDATE', '{deal}'),

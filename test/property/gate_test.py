@@ -163,13 +163,13 @@ with stored as (
     from regcrm.violation where withdrawn_at is null),
 found as (
     select d.account_id, d.id, f.rule, f.task_id, f.arose_at, f.breached_at, f.resolved_at, f.resolution
-    from regcrm.deal d cross join lateral regcrm.judge(d.account_id, d.id, clock_timestamp()) f
+    from regcrm.deal d cross join lateral regcrm.judge(d.account_id, d.id, %(now)s) f
     where f.breached_at is not null),
 deadlines as (
     select account_id, deal_id, rule, task_id, arose_at, due_at, met_at, state from regcrm.deadline),
 due as (
     select d.account_id, d.id, f.rule, f.task_id, f.arose_at, f.due_at, f.met_at, f.state
-    from regcrm.deal d cross join lateral regcrm.judge(d.account_id, d.id, clock_timestamp()) f
+    from regcrm.deal d cross join lateral regcrm.judge(d.account_id, d.id, %(now)s) f
     where f.due_at > f.arose_at)
 select 'violation stored', s::text from (
     select account_id, deal_id, rule, task_id, arose_at, breached_at, resolved_at, resolution from stored
@@ -183,7 +183,7 @@ union all select 'deadline stored', s::text from (
 union all select 'deadline found', s::text from (select * from due except select * from deadlines) s
 union all select 'runs without its deal', l::text from regcrm.deadline l
     where state in ('pending', 'warned') and (account_id, deal_id) not in (select account_id, id from regcrm.deal)
-union all select 'stage', format('%s %s: %s, not %s', d.account_id, d.id, d.stage, e.to_stage)
+union all select 'stage', format('%%s %%s: %%s, not %%s', d.account_id, d.id, d.stage, e.to_stage)
     from regcrm.deal d cross join lateral (
         select e.to_stage, count(*) over (partition by e.at) as together from regcrm.event e
         where e.account_id = d.account_id and e.deal_id = d.id and e.kind = 'stage'
@@ -192,7 +192,7 @@ union all select 'stage', format('%s %s: %s, not %s', d.account_id, d.id, d.stag
     and not exists (select from regcrm.event e where e.account_id = d.account_id and e.deal_id = d.id
                     and e.kind = 'stage' and e.at <= d.created_at
                     having count(*) > 1)
-union all select 'field', format('%s %s %s: %s, not %s', d.account_id, d.id, f.field, f.value, e.value)
+union all select 'field', format('%%s %%s %%s: %%s, not %%s', d.account_id, d.id, f.field, f.value, e.value)
     from regcrm.deal d cross join lateral (values ('reason', d.reason),
         ('return_on', d.return_on::text), ('manager_id', d.manager_id::text)) f (field, value)
     cross join lateral (
@@ -232,9 +232,12 @@ def main():
             connection.commit()
         cur.execute("set regcrm.mode = record")
         connection.commit()
-        cur.execute("select regcrm.flag_expired()")
+        # one moment for both: what falls due between them is no difference
+        cur.execute("select clock_timestamp()")
+        now = cur.fetchone()
+        cur.execute("select regcrm.flag_expired(%s)", now)
         connection.commit()
-        cur.execute(CHECK)
+        cur.execute(CHECK, {"now": now[0]})
         wrong = cur.fetchall()
         connection.commit()
         if wrong:

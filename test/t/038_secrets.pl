@@ -62,14 +62,14 @@ sub call
 # ---- three ways for a token to come, none of which stands in a statement
 
 $sim->token($canary{$_}) for qw(file inbox);
-append_to_file("$tmp/token", "$canary{file}\n");
-is(call("SET client_min_messages = debug1; CALL regcrm.connect('$url', token_file => '$tmp/token')"), 0, 'a token from a file')
+append_to_file("$tmp/secrets_token", "$canary{file}\n");
+is(call("SET client_min_messages = debug1; CALL regcrm.connect('$url', token_file => '$tmp/secrets_token')"), 0, 'a token from a file')
   or errors();
-append_to_file("$tmp/token.tsv", "$url\t$canary{inbox}\n");
-is(call("\\copy regcrm.inbox (base_url, token) from '$tmp/token.tsv'\nSET client_min_messages = debug1; CALL regcrm.connect('$url')"), 0,
+append_to_file("$tmp/secrets_token.tsv", "$url\t$canary{inbox}\n");
+is(call("\\copy regcrm.inbox (base_url, token) from '$tmp/secrets_token.tsv'\nSET client_min_messages = debug1; CALL regcrm.connect('$url')"), 0,
 	'a token by the inbox') or errors();
-append_to_file("$tmp/client.tsv", "$url\t$canary{id}\t$canary{secret}\t$canary{code}\thttps://example.com/cb\n");
-is(call("\\copy regcrm.inbox (base_url, client_id, client_secret, code, redirect_uri) from '$tmp/client.tsv'\n"
+append_to_file("$tmp/secrets_client.tsv", "$url\t$canary{id}\t$canary{secret}\t$canary{code}\thttps://example.com/cb\n");
+is(call("\\copy regcrm.inbox (base_url, client_id, client_secret, code, redirect_uri) from '$tmp/secrets_client.tsv'\n"
 		. "SET client_min_messages = debug1; CALL regcrm.connect('$url')"), 0, 'OAuth by the inbox') or errors();
 is(call('SET client_min_messages = debug1; CALL regcrm.sync(30111222)'), 0, 'a pass') or errors();
 $sim->expire;
@@ -78,9 +78,9 @@ is($sim->stats->{tokens}{exchanges}, 2, 'and one with a refresh');
 
 # ---- and ways for it to go wrong
 
-append_to_file("$tmp/bad.tsv", "$url\t$canary{inbox}_wrong\n");
+append_to_file("$tmp/secrets_bad.tsv", "$url\t$canary{inbox}_wrong\n");
 $sim->faults({ kind => '403json', path => '/account', count => 5 });
-isnt(call("\\copy regcrm.inbox (base_url, token) from '$tmp/bad.tsv'\nCALL regcrm.connect('$url')"), 0, 'a token that is not taken');
+isnt(call("\\copy regcrm.inbox (base_url, token) from '$tmp/secrets_bad.tsv'\nCALL regcrm.connect('$url')"), 0, 'a token that is not taken');
 $sim->faults({ kind => '500', path => '/oauth2', count => 5 });
 $sim->expire;
 call('CALL regcrm.sync(30111222)');
