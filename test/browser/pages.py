@@ -328,7 +328,7 @@ class Truth:
             "charts": {"funnel": [[r["stage_name"], r["reached"]] for r in rows],
                        "dwell": [[r["stage_name"], r["median_seconds"] / HOUR, r["p90_seconds"] / HOUR] for r in norms if r["finished_visits"]],
                        "reasons": [[r, n] for r, n in sorted(reasons.items(), key=lambda x: (-x[1], x[0]))[:15]]},
-            "near": {"dwell": .051},
+            "near": {"dwell": .056},         # rounded twice: to a hundredth and to a tenth of an hour
         }
 
     def entered(self, lead):
