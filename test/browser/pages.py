@@ -67,7 +67,7 @@ def spaced(n):
 
 
 def percent(value):
-    return f"{value:,.1f}".replace(",", "\u00a0").replace(".", ",") + "\u00a0%"
+    return f"{half_up(value, 1):,.1f}".replace(",", "\u00a0").replace(".", ",") + "\u00a0%"
 
 
 def moment(at):
