@@ -2,8 +2,8 @@
 
 Nothing here is read from the warehouse or from ext/: a figure on a page is right
 when two transcriptions of the regulation, two judges and two ways from the facts
-to them come to the same.  regulation.py in one column, so that a reader can lay
-it beside the regulation's text.
+to them come to the same.  In one table, so that a reader can lay it beside the
+regulation's text.
 
     code | form | event | expect (one of) | unless | scope | within / by (warn) | basis | severity | whose duty
 
@@ -143,7 +143,6 @@ STAGE = {"NEW": "new", "WRK": "in_work", "MISS": "no_answer", "CHAT": "messaging
 #: the regulation's stages in order, and how each ends a deal
 STAGES = ("new", "in_work", "no_answer", "messaging", "deciding", "meeting", "contract", "deferred", "lost", "unqualified", "won")
 OUTCOME = {"lost": "lost", "unqualified": "lost", "won": "won"}
-SEVERITY = {"critical": "критическое", "major": "серьёзное", "minor": "незначительное", "info": "замечание"}
 COMMENT_REQUIRED_INTO = {"deferred"}
 SCENARIO_OUTCOME = {"no_answer": "missed", "unqualified": "any", **dict.fromkeys(
     ("in_work", "messaging", "deciding", "meeting", "contract", "deferred", "lost"), "reached")}

@@ -4,7 +4,6 @@ Reads the simulator's log of what happened (nothing of the warehouse), tells it 
 the facts of the contract, and lets the naive judge of test/property (which shares
 no line with the one in C) find the duties.  Times are unix seconds.
 """
-import bisect
 import sys
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
