@@ -107,6 +107,10 @@ recheck(Judge *j, const Rule *rule, RuleState *state)
 {
 	int		   *link = &state->chain;
 
+	/* a deal of many moves may have many that nothing has cured */
+	if (rule->alike && *link != 0 &&
+		!any_holds(j, rule->expect, rule->nexpect, &j->live[*link - 1].look))
+		return;
 	while (*link != 0)
 	{
 		Live	   *live = &j->live[*link - 1];

@@ -75,6 +75,21 @@ index_atoms(Compiler *c)
 			reg->dated[reg->ndated++] = i;
 }
 
+/*
+ * Whether what an enter rule expects is the same for all of its duties: it
+ * speaks of the deal, and not of the visit or the move by which one arose.
+ */
+static bool
+is_alike(const Rule *rule)
+{
+	for (int i = 0; i < rule->nexpect; i++)
+		if (rule->expect[i].kind == COND_MOVED_BY_BOT ||
+			rule->expect[i].kind == COND_COMMENT_WHERE_REQUIRED ||
+			rule->expect[i].kind == COND_SCENARIO_MATCHES)
+			return false;
+	return rule->form == FORM_ENTER && rule->scope == SCOPE_DEAL;
+}
+
 /* What a rule looks at, and which feeds show what it expects. */
 static void
 index_rule(Rule *rule)
@@ -91,6 +106,7 @@ index_rule(Rule *rule)
 		else
 			rule->seen_by_two = true;
 	}
+	rule->alike = is_alike(rule);
 	rule->plain = rule->nth == NO_NUMBER && rule->nunless == 0 && !rule->each_task &&
 		rule->by_field == NO_NUMBER;
 	rule->other_answers = rule->answers;

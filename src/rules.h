@@ -179,6 +179,7 @@ typedef struct Rule
 	AtomSet		other_answers;	/* ... without its own event */
 	AtomSet		watch;			/* atoms that can change its conditions */
 	AtomSet		looks;			/* answers and watch */
+	bool		alike;			/* enter: what it expects holds for all of its duties or for none */
 	bool		plain;			/* nothing but its event decides whether its duty arises */
 	bool		always_seen;	/* what it expects needs no feed, ... */
 	bool		seen_by_two;	/* ... or some of it needs two; see can_be_seen() */

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "judge.h"
 #include "label.h"
@@ -361,6 +362,36 @@ test_moment_set_again(void)
 	field(reg, H, "meeting_at", 1, H);
 	judge(reg, 2 * H);
 	ok(breaches(reg, "M") == 0, "changed and set back in the second in which it comes, it is no event");
+}
+
+/* A deal of tens of thousands of moves, none of whose duties is ever kept. */
+static void
+test_many_moves(void)
+{
+	RulesError	error;
+	Regulation *reg;
+	clock_t		began;
+	double		seconds[2];
+
+	begin_rules();
+	rule("V", A, "enter", NULL, -1, "visited:c");
+	rule("C", A, "enter", NULL, -1, "comment");
+	rule("W", A, "within", "enter", MIN, "comment")->scope = "deal";
+	rule("E", A, "within", "enter", MIN, "enter:c");
+	reg = compile(&error);
+	for (int k = 0; k < 2; k++)
+	{
+		nfacts = 0;
+		move(0, STAGE_NONE, A);
+		for (int i = 1; i <= 15000 << k; i++)
+			move(i * H, i % 2 ? A : B, i % 2 ? B : A);
+		began = clock();
+		judge(reg, nfacts * H);
+		seconds[k] = (double) (clock() - began) / CLOCKS_PER_SEC;
+		ok(breaches(reg, "V") == (7500 << k) + 1 && breaches(reg, "E") == (7500 << k) + 1,
+		   "%d moves: every visit has its breach", 15000 << k);
+	}
+	ok(seconds[1] < 3 * seconds[0] + 0.05, "twice the moves take twice the time (%.3f s, %.3f s)", seconds[0], seconds[1]);
 }
 
 static void
@@ -826,6 +857,7 @@ main(void)
 	test_within();
 	test_passing();
 	test_moment_set_again();
+	test_many_moves();
 	test_moves();
 	test_always();
 	test_by();
