@@ -553,7 +553,9 @@ BEGIN
 							WHEN z.id IS NOT NULL THEN ': задача «' || COALESCE(z.body, regcrm.label('task', z.kind), z.kind) || '»'
 							ELSE '' END)
 				FROM (SELECT (v.evidence->>'event')::bigint AS event, (v.evidence->>'task')::bigint AS task, (v.evidence->'answer'->>'event')::bigint AS answer,
-						(v.evidence->'answer'->>'task')::bigint AS answer_task) i
+						(v.evidence->'answer'->>'task')::bigint AS answer_task
+					-- by itself: where row security is on, what was not read out first is no key to an index
+					OFFSET 0) i
 				LEFT JOIN regcrm.event e ON e.account_id = v.account_id AND e.id = i.event AND e.kind <> 'stage'
 				LEFT JOIN LATERAL (
 					SELECT c.name FROM regcrm.scenario c
@@ -686,10 +688,12 @@ BEGIN
 			o.outcome_name,
 			o.severity_name
 		FROM regcrm.account_days d
+		-- by themselves: where row security is on, moments that are still to be computed are no key to an index
+		CROSS JOIN LATERAL (SELECT d.starts_at, d.ends_at OFFSET 0) AS b
 		CROSS JOIN LATERAL (
 			SELECT u.*
 			FROM regcrm.duties u
-			WHERE u.account_id = d.account_id AND u.arose_at >= d.starts_at AND u.arose_at < d.ends_at
+			WHERE u.account_id = d.account_id AND u.arose_at >= b.starts_at AND u.arose_at < b.ends_at
 			OFFSET 0) AS o;
 
 	PERFORM regcrm.setup_mart_views();

@@ -183,6 +183,7 @@ BEGIN
 			SELECT d.account_id, d.day, o.rule, o.manager_id, o.met, o.late, o.missed, o.waived, o.cancelled,
 				0, 0, o.breaches_at_once, o.violations, o.critical
 			FROM regcrm.account_days d
+			CROSS JOIN LATERAL (SELECT d.starts_at, d.ends_at OFFSET 0) AS b
 			CROSS JOIN LATERAL (
 				SELECT u.rule,
 					u.manager_id,
@@ -195,7 +196,7 @@ BEGIN
 					count(*) FILTER (WHERE u.outcome IN ('late', 'missed', 'breach')) AS violations,
 					count(*) FILTER (WHERE u.outcome IN ('late', 'missed', 'breach') AND u.severity = 'critical') AS critical
 				FROM regcrm.duties u
-				WHERE u.account_id = d.account_id AND u.arose_at >= d.starts_at AND u.arose_at < d.ends_at
+				WHERE u.account_id = d.account_id AND u.arose_at >= b.starts_at AND u.arose_at < b.ends_at
 					AND u.outcome NOT IN ('pending', 'waiting')
 				GROUP BY u.rule, u.manager_id
 				OFFSET 0) AS o

@@ -41,7 +41,7 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION regcrm;
 	SELECT regcrm.setup();
 	CREATE ROLE looker LOGIN IN ROLE pg_read_all_stats, pg_monitor;
-	GRANT USAGE ON SCHEMA regcrm TO looker;
+	SELECT regcrm.grant_access('looker', 'reader');
 	GRANT SELECT ON ALL TABLES IN SCHEMA regcrm TO looker;
 	REVOKE ALL ON regcrm.secret, regcrm.inbox FROM looker});
 
