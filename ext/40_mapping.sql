@@ -283,11 +283,13 @@ BEGIN
 		ADD COLUMN IF NOT EXISTS unsorted boolean NOT NULL DEFAULT false,
 		ADD COLUMN IF NOT EXISTS width interval,
 		ADD COLUMN IF NOT EXISTS empty_from timestamptz,
+		ADD COLUMN IF NOT EXISTS page_limit integer,
 		ADD COLUMN IF NOT EXISTS pass_requests bigint,
 		ADD COLUMN IF NOT EXISTS quiet_requests bigint;
 	PERFORM regcrm.describe('regcrm.sync_state', '',
 		'done_from', 'Of a history (its entity ends in /history): moment from which on everything has been read; -infinity = all of it.',
 		'unsorted', 'True where amoCRM does not sort the window being read as it was asked to: its pages count then.',
+		'page_limit', 'Rows a page, as page counts them.',
 		'empty_from', 'Beginning of a stretch of time of which amoCRM last said that it held nothing: it is read once more with the next one. Null = the last one held something.',
 		'width', 'How long the next stretch of time will be, for lists without order; null = not known yet.',
 		'pass_requests', 'Of the entity pass: requests of the last complete pass.',

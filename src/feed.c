@@ -480,6 +480,9 @@ begin_run(FeedRun *run, bool *reached)
 		pass->halted = true;
 		return false;
 	}
+	/* Its pages are those of the limit that it was begun with. */
+	if (cursor->page != 0 && cursor->page_limit > 0)
+		run->limit = Min(cursor->page_limit, run->feed->limit);
 	/* A person who asks gets an answer now. */
 	if (!load.due && !pass->whole)
 		return false;

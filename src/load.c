@@ -77,7 +77,7 @@ step_begin(void *arg)
 								 " begun AS (INSERT INTO regcrm.sync_state AS s (account_id, entity, done_to)"
 								 "  SELECT $1, f.name, $2 FROM f"
 								 "  ON CONFLICT (account_id, entity) DO UPDATE SET done_to = excluded.done_to,"
-								 "   window_from = NULL, window_to = NULL, page = NULL"
+								 "   window_from = NULL, window_to = NULL, page = NULL, page_limit = NULL"
 								 "   WHERE s.done_to IS NULL"
 								 "  RETURNING s.entity)"
 								 " INSERT INTO regcrm.sync_state AS s (account_id, entity, done_from, window_to, page)"

@@ -318,7 +318,7 @@ step_load_cursor(void *arg)
 	step->halted = work_execute("SELECT FROM regcrm.account a WHERE a.id = $1"
 								" AND (a.paused OR a.state = 'disconnected')",
 								1, types, values, NULL) > 0 && !step->pass->forced;
-	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to, s.done_from, s.unsorted, s.empty_from,"
+	if (work_execute("SELECT s.window_from, s.window_to, s.page, s.done_to, s.done_from, s.unsorted, s.empty_from, s.page_limit,"
 					 " EXTRACT(epoch FROM s.width)::bigint AS width,"
 					 " COALESCE(s.next_try_at <= clock_timestamp(), true) AS due"
 					 " FROM regcrm.sync_state s WHERE s.account_id = $1 AND s.entity = $2",
@@ -331,6 +331,8 @@ step_load_cursor(void *arg)
 		cursor->page = DatumGetInt32(value);
 	if (!read_time("window_to", &cursor->to))
 		cursor->page = 0;
+	value = work_datum(0, "page_limit", &isnull);
+	cursor->page_limit = isnull ? 0 : DatumGetInt32(value);
 	cursor->has_done = read_time("done_to", &cursor->done_to);
 	(void) read_time("done_from", &cursor->done_from);
 	cursor->has_empty = read_time("empty_from", &cursor->empty_from);
@@ -343,22 +345,6 @@ step_load_cursor(void *arg)
 	step->due = DatumGetBool(value);
 }
 
-/*
- * The page as the feed's own limit counts it: a smaller one that was asked for
- * is not remembered.
- */
-static int
-page_to_keep(const CursorStep *step)
-{
-	const Cursor *cursor = step->cursor;
-
-	if (step->limit == step->feed->limit || step->feed->limit == 0 || cursor->page == 0)
-		return cursor->page;
-	if (cursor->history && step->feed->kind == FEED_MOVING)
-		return (cursor->page - 1) * step->limit / step->feed->limit + 1;
-	return 1;
-}
-
 void
 step_save_cursor(void *arg)
 {
@@ -366,16 +352,16 @@ step_save_cursor(void *arg)
 	const Cursor *cursor = step->cursor;
 	int64		requests = pass_requests(step->pass);
 	const Oid	types[] = {INT8OID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID,
-		INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID, TIMESTAMPTZOID};
-	Datum		values[12];
-	char		nulls[12];
+		INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[13];
+	char		nulls[13];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(step->pass->account_id);
 	values[1] = cursor_name(step->feed, cursor);
 	values[2] = TimestampTzGetDatum(cursor->from);
 	values[3] = TimestampTzGetDatum(cursor->to);
-	values[4] = Int32GetDatum(page_to_keep(step));
+	values[4] = Int32GetDatum(cursor->page);
 	values[5] = TimestampTzGetDatum(cursor->done_to);
 	values[6] = Int64GetDatum(step->rows);
 	values[7] = Int64GetDatum(requests - step->pass->counted_requests);
@@ -383,10 +369,13 @@ step_save_cursor(void *arg)
 	values[9] = BoolGetDatum(cursor->plain && cursor->page != 0);
 	values[10] = Int64GetDatum(cursor->width / USECS_PER_SEC);
 	values[11] = TimestampTzGetDatum(cursor->empty_from);
+	values[12] = Int32GetDatum(step->limit);
 	if (!cursor->has_from || cursor->page == 0)
 		nulls[2] = 'n';
 	if (cursor->page == 0)
 		nulls[3] = nulls[4] = 'n';
+	if (cursor->page == 0 || step->limit == 0)
+		nulls[12] = 'n';
 	if (!cursor->has_done)
 		nulls[5] = 'n';
 	if (!cursor->history)
@@ -397,18 +386,18 @@ step_save_cursor(void *arg)
 		nulls[11] = 'n';
 	(void) work_execute("INSERT INTO regcrm.sync_state AS s"
 						" (account_id, entity, window_from, window_to, page, done_to, rows_read, requests,"
-						"  done_from, unsorted, width, empty_from, updated_at)"
-						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), $12, clock_timestamp())"
+						"  done_from, unsorted, width, empty_from, page_limit, updated_at)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, make_interval(secs => $11), $12, $13, clock_timestamp())"
 						" ON CONFLICT (account_id, entity) DO UPDATE SET"
 						" window_from = excluded.window_from, window_to = excluded.window_to,"
 						" page = excluded.page, done_to = excluded.done_to,"
 						" rows_read = s.rows_read + excluded.rows_read,"
 						" requests = s.requests + excluded.requests,"
 						" done_from = excluded.done_from, unsorted = excluded.unsorted, width = excluded.width,"
-						" empty_from = excluded.empty_from,"
+						" empty_from = excluded.empty_from, page_limit = excluded.page_limit,"
 						" last_error = NULL, last_error_at = NULL, next_try_at = NULL,"
 						" updated_at = excluded.updated_at",
-						12, types, values, nulls);
+						13, types, values, nulls);
 }
 
 /*

@@ -77,7 +77,7 @@ step_go_back(void *arg)
 	const Oid	types[] = {INT8OID, TIMESTAMPTZOID};
 	Datum		values[2] = {Int64GetDatum(step->pass->account_id), TimestampTzGetDatum(step->pass->end)};
 
-	(void) work_execute("UPDATE regcrm.sync_state s SET done_to = n.back, window_from = NULL, window_to = NULL, page = NULL"
+	(void) work_execute("UPDATE regcrm.sync_state s SET done_to = n.back, window_from = NULL, window_to = NULL, page = NULL, page_limit = NULL"
 						" FROM (SELECT COALESCE(date_trunc('second', " NEWEST_FACT "), $2 - interval '1 day') AS back) n"
 						" WHERE s.account_id = $1 AND s.entity NOT LIKE '%" HISTORY "' AND GREATEST(s.done_to, s.window_to) > n.back"
 						"  AND EXISTS (SELECT FROM regcrm.sync_state h WHERE h.account_id = $1 AND h.entity = s.entity || '" HISTORY "')",

@@ -110,6 +110,8 @@ typedef struct Cursor
 	TimestampTz from;
 	TimestampTz to;
 	int			page;
+	int			page_limit;		/* rows a page, as page counts them; 0 = the
+								 * feed's own limit */
 	bool		plain;			/* not sorted as asked: page numbers count */
 	bool		has_done;
 	TimestampTz done_to;		/* complete up to there */
@@ -192,8 +194,7 @@ typedef struct CursorStep
 	Cursor	   *cursor;
 	bool		due;			/* out: its back-off is over */
 	int64		rows;			/* to be added */
-	int			limit;			/* rows a page; that of the feed is what is
-								 * remembered */
+	int			limit;			/* rows a page, by which the cursor counts */
 	bool		halted;			/* out: the account is to be left alone */
 } CursorStep;
 

@@ -8,6 +8,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Sim;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $sim = Sim->start('--days', 6, '--deals', 120, '--rate', 0);
 my $url = $sim->url;
@@ -85,5 +86,28 @@ is($sql->(q{SELECT (SELECT count(*) FROM regcrm.event WHERE source = 'event')
 	+ (SELECT count(*) FROM regcrm.other_event WHERE type NOT LIKE '%tombstone' AND type NOT LIKE 'note:%')
 	+ (SELECT count(*) FROM regcrm.quarantine WHERE entity = 'events')}), $shown, 'every event is here');
 is($sql->(q{SELECT count(*) FROM regcrm.task}), $sim->stats->{shown}{task}, 'every task too');
+
+# ---- a turn that is shorter than a window of the history
+
+# Events come a hundred a page, fewer than are asked for first; a window that is
+# broken off must go on at its page, or the load never ends.
+$node->safe_psql('postgres', 'CREATE DATABASE turns');
+$node->append_conf('postgresql.conf', "regcrm.sync_interval = 1\nregcrm.requests_per_second = 8\n");
+$node->reload;
+$node->safe_psql('turns', "CREATE EXTENSION regcrm; SELECT regcrm.setup(); CALL regcrm.connect('$url', token => 'token'); SELECT regcrm.start_workers()");
+my $asked_before = $sim->stats->{paths}{'/api/v4/events'};
+my $needed = int($sim->stats->{shown}{event} / 100) + 1;
+for (1 .. 600)
+{
+	last if $node->safe_psql('turns', 'SELECT loaded_at IS NOT NULL FROM regcrm.account') eq 't';
+	usleep(100_000);
+}
+is($node->safe_psql('turns', 'SELECT loaded_at IS NOT NULL FROM regcrm.account'), 't', 'a load in turns of a second ends');
+my $events = $sim->stats->{paths}{'/api/v4/events'} - $asked_before;
+note "$needed pages of events, $events requests for events";
+is($node->safe_psql('turns', q{SELECT (SELECT count(*) FROM regcrm.event WHERE source = 'event')
+	+ (SELECT count(*) FROM regcrm.other_event WHERE type NOT LIKE '%tombstone' AND type NOT LIKE 'note:%')
+	+ (SELECT count(*) FROM regcrm.quarantine WHERE entity = 'events')}), $sim->stats->{shown}{event}, 'with every event');
+$node->safe_psql('turns', 'SELECT regcrm.stop_workers()');
 
 done_testing();

@@ -282,6 +282,18 @@ if ($part{tokens})
 
 # ---- who syncs dies
 
+# Waits until the server takes connections again; psql, fed while it is refused,
+# would end the test.
+sub up
+{
+	for (1 .. 1200)
+	{
+		return if system('pg_isready', '-q', '-h', $node->host, '-p', $node->port) == 0;
+		usleep(50_000);
+	}
+	die 'the server does not come back';
+}
+
 # kill -9 of the syncing backend, or the server's crash, while request N hangs
 # or just after it, which is anywhere in what follows
 sub killed
@@ -308,7 +320,7 @@ sub killed
 	if ($signal eq 'crash') { $node->stop('immediate'); $node->start; }
 	elsif ($victim) { kill $signal, $victim; }
 	waitpid $pid, 0;
-	$node->poll_query_until('postgres', 'SELECT true');
+	up();
 	$sim->no_faults;
 	return;
 }
