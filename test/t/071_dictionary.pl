@@ -48,7 +48,7 @@ for my $page ("$top/README.md", "$top/CHANGELOG.md", glob "$top/docs/*.md")
 {
 	for my $path (slurp_file($page) =~ /`((?:test|sql|specs|docs|ext|src|dashboards)\/[\w.\/-]+)/g)
 	{
-		push @lost, "$page: $path" unless $path eq 'dashboards/build' || () = glob "$top/$path*";
+		push @lost, "$page: $path" unless $path eq 'dashboards/build' || @{ [ glob "$top/$path*" ] };
 	}
 }
 is("@lost", '', 'every file that a document names is there');
