@@ -53,6 +53,9 @@ $node->safe_psql('postgres', 'CREATE DATABASE clean');
 $node->safe_psql('clean', 'CREATE EXTENSION regcrm; SELECT FROM regcrm.setup(); INSERT INTO regcrm.account (id) VALUES (1)');
 $node->safe_psql('postgres', 'CREATE DATABASE hurt TEMPLATE clean TABLESPACE small');
 
+# before there is no room: who is not there yet can't be watched
+$node->poll_query_until('hurt', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'regcrm clock'}) or die 'no clock';
+
 # Fills a file system up but for some megabytes.
 sub ballast
 {
