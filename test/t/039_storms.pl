@@ -101,14 +101,18 @@ $node->safe_psql('postgres', q{CREATE ROLE planter LOGIN; CREATE DATABASE plante
 for my $plant ('CREATE FUNCTION regcrm.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT pg_catalog.now() $$',
 	'CREATE TYPE regcrm.stage AS (x int)', 'CREATE OPERATOR regcrm.= (LEFTARG = int, RIGHTARG = int, FUNCTION = pg_catalog.int4ne)')
 {
-	$node->safe_psql('planted', "CREATE SCHEMA regcrm AUTHORIZATION planter; SET ROLE planter; $plant");
+	$node->safe_psql('planted', "CREATE SCHEMA regcrm; GRANT ALL ON SCHEMA regcrm TO planter; SET ROLE planter; $plant");
 	isnt($node->psql('planted', 'CREATE EXTENSION regcrm', stderr => \$err, extra_params => [ '-v', 'VERBOSITY=verbose' ]), 0, "refused: $plant");
-	like($err, qr/HINT/, '... with a hint');
+	like($err, qr/already holds.*HINT/s, "... with a hint");
 	$node->safe_psql('planted', 'DROP SCHEMA regcrm CASCADE');
 }
-$node->safe_psql('planted', 'CREATE SCHEMA regcrm AUTHORIZATION planter; CREATE TABLE regcrm.rule (code text); ALTER TABLE regcrm.rule OWNER TO planter; CREATE EXTENSION regcrm');
+$node->safe_psql('planted', 'CREATE SCHEMA regcrm AUTHORIZATION planter; CREATE TABLE regcrm.rule (code text); ALTER TABLE regcrm.rule OWNER TO planter');
+isnt($node->psql('planted', 'CREATE EXTENSION regcrm', stderr => \$err), 0, 'nor does it come into a schema of somebody else\'s');
+like($err, qr/schema "regcrm" belongs to.*HINT/s, '... and says what to do');
+# given to the superuser, the schema may be taken; the table in it is still the planter's
+$node->safe_psql('planted', 'ALTER SCHEMA regcrm OWNER TO CURRENT_USER; CREATE EXTENSION regcrm');
 isnt($node->psql('planted', 'SELECT regcrm.setup()', stderr => \$err), 0, 'nor does setup() take a table of somebody else\'s');
-diag $err;
+like($err, qr/belong to role "planter"/, '... and says whose it is');
 
 $node->stop('fast');
 done_testing();
