@@ -392,10 +392,11 @@ begin_round(Pass *pass)
 	pass->has_founded = identity.has_founded;
 	pass->founded = identity.founded;
 
-	/* That answer is the first dictionary as well. */
-	pass->end = skew_end(pass);
+	/* The answer is the first dictionary as well. */
+	if (!skew_check(pass, &identity))
+		return false;
 	take_account(pass, &identity);
-	return skew_check(pass) && load_begin(pass);
+	return load_begin(pass);
 }
 
 /*

@@ -101,14 +101,14 @@ skew_end(const Pass *pass)
 }
 
 /*
- * Sets the end of the pass, after its first answer.  False: pass->trouble says
- * what is in the way.
+ * Sets the end of the pass, after its first answer.  Where that is in doubt the
+ * first request is made once more, and *identity is what it brought then.
+ * False: pass->trouble says what is in the way.
  */
 bool
-skew_check(Pass *pass)
+skew_check(Pass *pass, IdentityStep *identity)
 {
 	SkewStep	step = {pass};
-	IdentityStep again;
 	ErrorData  *error;
 
 	pass->end = skew_end(pass);
@@ -118,7 +118,7 @@ skew_check(Pass *pass)
 		TimestampTz second;
 
 		MemoryContextSwitchTo(pass->context);
-		if (!pass_ask_identity(pass, &again))
+		if (!pass_ask_identity(pass, identity))
 			return false;
 		second = skew_end(pass);
 		pass->end = step.begins ? Min(pass->end, second) : Max(pass->end, second);

@@ -323,7 +323,7 @@ extern bool feed_compare(Pass *pass, const Feed *feed, TimestampTz from, Compari
 
 /* skew.c */
 extern TimestampTz skew_end(const Pass *pass);
-extern bool skew_check(Pass *pass);
+extern bool skew_check(Pass *pass, IdentityStep *identity);
 extern void skew_clamp(Pass *pass, Cursor *cursor);
 
 /* load.c */
