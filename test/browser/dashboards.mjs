@@ -298,8 +298,10 @@ async function served(seen) {
 	ok(sim.now - truth.as_of < 60, 'sync, truth: known up to the simulated now', `${sim.now - truth.as_of} s behind`);
 	const part = Object.fromEntries(seen.tables.parts.map((r) => [r.text.match(/[a-z_]{4,}/)[0], r]));
 	for (const [name, entities] of Object.entries(rows)) is(sum(entities.map((e) => part[e]?.rows_read ?? 0)), sim.rows[name], `sync, truth: rows of ${name} given out`);
-	// an account and its pipelines come whole, not as a list of pages
-	is(part.account.rows_read, part.account.requests, 'sync, truth: the account, once a request');
+	// an account and its pipelines come whole, not as a list of pages; where the
+	// hour is in doubt a pass asks for the account twice and takes one answer
+	ok(part.account.rows_read >= 1 && part.account.rows_read <= part.account.requests, 'sync, truth: the account, at most once a request',
+		`${part.account.rows_read} rows, ${part.account.requests} requests`);
 	is(part.pipelines.rows_read, 2 * sim.paths['/api/v4/leads/pipelines'], 'sync, truth: both pipelines, each time');
 	is(seen.figures.rows_read, sum(Object.values(sim.rows)) + part.account.rows_read + part.pipelines.rows_read, 'sync, truth: rows in all');
 	is(seen.figures.requests, sim.requests, 'sync, truth: requests in all');
