@@ -89,8 +89,13 @@ step_begin(void *arg)
 						" load_began_at = clock_timestamp(), loaded_at = NULL, load_requests = NULL"
 						" WHERE a.id = $1 AND a.known_until = '-infinity' AND NOT a.loading",
 						1, types, values, NULL);
-	pass->loading = work_execute("SELECT FROM regcrm.sync_state s WHERE s.account_id = $1"
-								 " AND s.entity LIKE '%" HISTORY "' AND s.done_from > '-infinity' LIMIT 1",
+	/*
+	 * A load has not ended before it was settled, either: whoever was to do that
+	 * may have been killed after the last page (hazards W15).
+	 */
+	pass->loading = work_execute("SELECT FROM regcrm.account a WHERE a.id = $1 AND (a.loading"
+								 " OR EXISTS (SELECT FROM regcrm.sync_state s WHERE s.account_id = $1"
+								 "  AND s.entity LIKE '%" HISTORY "' AND s.done_from > '-infinity'))",
 								 1, types, values, NULL) > 0;
 }
 

@@ -85,6 +85,14 @@ is($sql->(q{SELECT (SELECT count(*) FROM regcrm.event WHERE source = 'event')
 	+ (SELECT count(*) FROM regcrm.other_event WHERE type NOT LIKE '%tombstone' AND type NOT LIKE 'note:%')
 	+ (SELECT count(*) FROM regcrm.quarantine WHERE entity = 'events')}), $shown->{event}, 'every event is here');
 
+# ---- killed between the last page and the end of the load
+
+$sql->(q{UPDATE regcrm.account SET loading = true, loaded_at = NULL, known_from = known_until - interval '1 hour' WHERE loaded_at IS NOT NULL});
+$sql->('CALL regcrm.sync()');
+is($sql->(q{SELECT loading, loaded_at IS NOT NULL FROM regcrm.account}), 'f|t', 'a load of which only the end is missing comes to its end');
+is($sql->(q{SELECT known_from = (SELECT min(at) FROM (SELECT at FROM regcrm.event WHERE source = 'event' UNION ALL SELECT at FROM regcrm.other_event WHERE type NOT LIKE '%tombstone') e) FROM regcrm.account}),
+	't', 'known_from is the first event again');
+
 # ---- a change of what is judged by
 
 $sql->(q{UPDATE regcrm.rule SET within = '20 minutes' WHERE code = 'NEW-1'});
