@@ -15,12 +15,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "account.h"
 #include "fields.h"
+#include "keyread.h"
 #include "tables.h"
 #include "workhours.h"
 
@@ -41,12 +43,63 @@ enum
 	ACCOUNT_KNOWN_UNTIL, ACCOUNT_LOADING, ACCOUNT_FEEDS, ACCOUNT_SINCE, ACCOUNT_OUTSIDERS
 };
 
+/* The same by keys, where that is possible. */
+static KeyTable account_keys = {
+	.name = "account",.keys = {"id"},.ncolumns = ACCOUNT_LOADING,
+	.columns = {
+		{"regulation", TEXTOID}, {"calendar", TEXTOID}, {"time_zone", TEXTOID},
+		{"known_from", TIMESTAMPTZOID}, {"known_until", TIMESTAMPTZOID}, {"loading", BOOLOID}
+	}
+};
+static KeyTable feed_keys = {
+	.name = "feed",.keys = {"account_id"},.ncolumns = 2,
+	.columns = {{"feed", TEXTOID}, {"since", TIMESTAMPTZOID}}
+};
+static KeyTable manager_keys = {
+	.name = "manager",.keys = {"account_id"},.ncolumns = 2,
+	.columns = {{"id", INT8OID}, {"in_scope", BOOLOID}}
+};
+
+/* What is stored of an account. */
+typedef struct AccountRow
+{
+	char	   *regulation;
+	char	   *calendar;
+	char	   *zone;
+	instant		known_from;		/* INSTANT_EVER = null */
+	bool		synced;
+	instant		known_until;	/* INSTANT_NEVER = null */
+	bool		loading;
+	int			nfeeds;
+	char	  **feeds;
+	instant    *since;			/* INSTANT_EVER = null */
+	int			noutsiders;
+	int64	   *outsiders;		/* in order */
+} AccountRow;
+
+static char *
+text_or_null(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+/* The columns of account, in the order of both enumerations above. */
+static void
+take_columns(AccountRow *row, const Datum *values, const bool *nulls)
+{
+	row->regulation = text_or_null(values[0], nulls[0]);
+	row->calendar = text_or_null(values[1], nulls[1]);
+	row->zone = text_or_null(values[2], nulls[2]);
+	row->known_from = nulls[3] ? INSTANT_EVER : DatumGetTimestampTz(values[3]);
+	row->synced = !nulls[4];
+	row->known_until = nulls[4] ? INSTANT_NEVER : DatumGetTimestampTz(values[4]);
+	row->loading = !nulls[5] && DatumGetBool(values[5]);
+}
+
 /* The elements of an array column of the row read; none where it is null. */
 static int
-elements_at(const SPITupleTable *row, int column, Oid type, Datum **elements, bool **nulls)
+elements_at(Datum array, bool isnull, Oid type, Datum **elements, bool **nulls)
 {
-	bool		isnull;
-	Datum		array = SPI_getbinval(row->vals[0], row->tupdesc, column, &isnull);
 	int			n = 0;
 
 	if (!isnull)
@@ -54,6 +107,136 @@ elements_at(const SPITupleTable *row, int column, Oid type, Datum **elements, bo
 						  type != TEXTOID, type == TEXTOID ? TYPALIGN_INT : TYPALIGN_DOUBLE,
 						  elements, nulls, &n);
 	return n;
+}
+
+/* Whether there is such an account. */
+static bool
+row_by_sql(int64 id, AccountRow *row)
+{
+	Datum		arg = Int64GetDatum(id);
+	Datum		values[ACCOUNT_OUTSIDERS];
+	bool		nulls[ACCOUNT_OUTSIDERS];
+	Datum	   *feeds;
+	Datum	   *since;
+	Datum	   *ids;
+	bool	   *is_null;
+
+	statement_run(&select_account, &arg);
+	if (SPI_processed == 0)
+	{
+		SPI_freetuptable(SPI_tuptable);
+		return false;
+	}
+	heap_deform_tuple(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, values, nulls);
+	take_columns(row, values, nulls);
+
+	row->nfeeds = elements_at(values[ACCOUNT_FEEDS - 1], nulls[ACCOUNT_FEEDS - 1], TEXTOID, &feeds, &is_null);
+	(void) elements_at(values[ACCOUNT_SINCE - 1], nulls[ACCOUNT_SINCE - 1], TIMESTAMPTZOID, &since, &is_null);
+	row->feeds = palloc((row->nfeeds + 1) * sizeof(char *));
+	row->since = palloc((row->nfeeds + 1) * sizeof(instant));
+	for (int i = 0; i < row->nfeeds; i++)
+	{
+		row->feeds[i] = TextDatumGetCString(feeds[i]);
+		row->since[i] = is_null[i] ? INSTANT_EVER : DatumGetTimestampTz(since[i]);
+	}
+	row->noutsiders = elements_at(values[ACCOUNT_OUTSIDERS - 1], nulls[ACCOUNT_OUTSIDERS - 1], INT8OID, &ids, &is_null);
+	row->outsiders = palloc((row->noutsiders + 1) * sizeof(int64));
+	for (int i = 0; i < row->noutsiders; i++)
+		row->outsiders[i] = DatumGetInt64(ids[i]);
+	SPI_freetuptable(SPI_tuptable);
+	return true;
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+feeds_by_key(KeyReader *reader, AccountRow *row)
+{
+	Datum		values[2];
+	bool		nulls[2];
+	int			room = 16;
+
+	row->feeds = palloc(room * sizeof(char *));
+	row->since = palloc(room * sizeof(instant));
+	while (keyread_next(reader, values, nulls))
+	{
+		if (row->nfeeds == room)
+		{
+			room *= 2;
+			row->feeds = repalloc(row->feeds, room * sizeof(char *));
+			row->since = repalloc(row->since, room * sizeof(instant));
+		}
+		row->feeds[row->nfeeds] = TextDatumGetCString(values[0]);
+		row->since[row->nfeeds++] = nulls[1] ? INSTANT_EVER : DatumGetTimestampTz(values[1]);
+	}
+}
+
+static void
+outsiders_by_key(KeyReader *reader, AccountRow *row)
+{
+	Datum		values[2];
+	bool		nulls[2];
+	int			room = 16;
+
+	row->outsiders = palloc(room * sizeof(int64));
+	while (keyread_next(reader, values, nulls))
+	{
+		if (nulls[1] || DatumGetBool(values[1]))
+			continue;
+		if (row->noutsiders == room)
+		{
+			room *= 2;
+			row->outsiders = repalloc(row->outsiders, room * sizeof(int64));
+		}
+		row->outsiders[row->noutsiders++] = DatumGetInt64(values[0]);
+	}
+	qsort(row->outsiders, row->noutsiders, sizeof(int64), compare_numbers);
+}
+
+/* Opens the rows of an account; NULL = by SQL. */
+static KeyReader *
+seek(KeyTable *table, int64 id)
+{
+	KeyReader  *reader = keyread_open(table);
+
+	if (reader != NULL)
+		keyread_seek(reader, id, 0);
+	return reader;
+}
+
+/* False where it is to be asked by SQL; *there says whether there is such an account. */
+static bool
+row_by_key(int64 id, AccountRow *row, bool *there)
+{
+	KeyReader  *account = seek(&account_keys, id);
+	KeyReader  *feeds = account ? seek(&feed_keys, id) : NULL;
+	KeyReader  *managers = feeds ? seek(&manager_keys, id) : NULL;
+	Datum		values[ACCOUNT_LOADING];
+	bool		nulls[ACCOUNT_LOADING];
+
+	if (managers != NULL)
+	{
+		*there = keyread_next(account, values, nulls);
+		if (*there)
+		{
+			take_columns(row, values, nulls);
+			feeds_by_key(feeds, row);
+			outsiders_by_key(managers, row);
+		}
+		keyread_close(managers);
+	}
+	if (feeds != NULL)
+		keyread_close(feeds);
+	if (account != NULL)
+		keyread_close(account);
+	return managers != NULL;
 }
 
 /* The number of a feed by its name; NO_NUMBER where no rule asks for it. */
@@ -75,88 +258,51 @@ feed_number(const Regulation *regulation, const char *name)
 
 /* Since when each feed is connected (DESIGN section 3, feed). */
 static void
-read_feeds(Account *account, const SPITupleTable *row)
+read_feeds(Account *account, const AccountRow *row)
 {
 	const Regulation *regulation = account->regulation->compiled;
 	int			scenario = rules_field(regulation, "scenario", 8);
-	Datum	   *feeds;
-	Datum	   *since;
-	bool	   *nulls;
-	int			n = elements_at(row, ACCOUNT_FEEDS, TEXTOID, &feeds, &nulls);
 
-	(void) elements_at(row, ACCOUNT_SINCE, TIMESTAMPTZOID, &since, &nulls);
 	account->nfeeds = FEED_FIRST_FIELD + regulation->nfields;
 	account->feed_since = palloc(account->nfeeds * sizeof(instant));
 	for (int i = 0; i < account->nfeeds; i++)
-		account->feed_since[i] = n == 0 ? INSTANT_EVER : INSTANT_NEVER;
+		account->feed_since[i] = row->nfeeds == 0 ? INSTANT_EVER : INSTANT_NEVER;
 	if (!account->synced && scenario >= 0)
 		account->feed_since[FEED_FIRST_FIELD + scenario] = INSTANT_EVER;
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < row->nfeeds; i++)
 	{
-		int			number = feed_number(regulation, TextDatumGetCString(feeds[i]));
+		int			number = feed_number(regulation, row->feeds[i]);
 
 		if (number != NO_NUMBER)
-			account->feed_since[number] = nulls[i] ? INSTANT_EVER : DatumGetTimestampTz(since[i]);
+			account->feed_since[number] = row->since[i];
 	}
-}
-
-/*
- * Managers whom the regulation does not bind, few enough to be kept as a list.
- */
-static void
-read_outsiders(Account *account, const SPITupleTable *row)
-{
-	Datum	   *ids;
-	bool	   *nulls;
-
-	account->noutsiders = elements_at(row, ACCOUNT_OUTSIDERS, INT8OID, &ids, &nulls);
-	account->outsiders = palloc((account->noutsiders + 1) * sizeof(int64));
-	for (int i = 0; i < account->noutsiders; i++)
-		account->outsiders[i] = DatumGetInt64(ids[i]);
 }
 
 /* under NULL = the account's own regulation. */
 static Account *
 read_account(int64 id, const char *under)
 {
-	Datum		arg = Int64GetDatum(id);
-	SPITupleTable *row;
-	HeapTuple	tuple;
-	TupleDesc	desc;
+	AccountRow	row = {0};
 	Account    *account;
-	char	   *regulation;
-	char	   *calendar;
-	char	   *zone;
-	bool		isnull;
-	Datum		at;
+	bool		there;
 
-	statement_run(&select_account, &arg);
-	if (SPI_processed == 0)
-	{
-		SPI_freetuptable(SPI_tuptable);
+	if (!row_by_key(id, &row, &there))
+		there = row_by_sql(id, &row);
+	if (!there)
 		return NULL;
-	}
-	row = SPI_tuptable;			/* others run statements before we are through */
-	tuple = row->vals[0];
-	desc = row->tupdesc;
-
 	account = palloc0(sizeof(Account));
 	account->id = id;
-	regulation = SPI_getvalue(tuple, desc, ACCOUNT_REGULATION);
-	calendar = SPI_getvalue(tuple, desc, ACCOUNT_CALENDAR);
-	zone = SPI_getvalue(tuple, desc, ACCOUNT_TIME_ZONE);
-	at = SPI_getbinval(tuple, desc, ACCOUNT_KNOWN_FROM, &isnull);
-	account->known_from = isnull ? INSTANT_EVER : DatumGetTimestampTz(at);
-	at = SPI_getbinval(tuple, desc, ACCOUNT_KNOWN_UNTIL, &isnull);
-	account->synced = !isnull;
-	account->known_until = isnull ? INSTANT_NEVER : DatumGetTimestampTz(at);
-	account->loading = DatumGetBool(SPI_getbinval(tuple, desc, ACCOUNT_LOADING, &isnull)) && !isnull;
-	account->regulation = regulation_get(under ? under : regulation);
-	account->calendar = workhours_get(calendar, zone);
-	account->zone = field_zone(zone);
-	read_feeds(account, row);
-	read_outsiders(account, row);
-	SPI_freetuptable(row);
+	account->known_from = row.known_from;
+	account->synced = row.synced;
+	account->known_until = row.known_until;
+	account->loading = row.loading;
+	account->regulation = regulation_get(under ? under : row.regulation);
+	account->calendar = workhours_get(row.calendar, row.zone);
+	account->zone = field_zone(row.zone);
+	read_feeds(account, &row);
+	/* managers whom the regulation does not bind, few enough to be kept as a list */
+	account->noutsiders = row.noutsiders;
+	account->outsiders = row.outsiders;
 	return account;
 }
 

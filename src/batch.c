@@ -43,11 +43,6 @@ static Statement select_due = {
 	" order by 1, 2",
 	2, {TIMESTAMPTZOID, INT8OID}
 };
-static Statement select_unknown = {
-	"select known_until = '-infinity', loading from regcrm.account"
-	" where id = $1 and (known_until = '-infinity' or loading)",
-	1, {INT8OID}
-};
 static Statement select_begun = {
 	"select d.id from regcrm.account a join regcrm.deal d on d.account_id = a.id"
 	" where a.id = $1 and d.id = any ($2) and d.created_at >= a.known_from order by d.id",
@@ -170,15 +165,18 @@ keep_begun(int64 account_id, DealRef *deals, int n)
 static int
 leave_unknown(int64 account_id, DealRef *deals, int n)
 {
-	Datum		arg = Int64GetDatum(account_id);
-	bool		unknown = statement_write(&select_unknown, &arg) > 0;
-	bool		nothing = false;
-	bool		isnull;
+	Account    *account;
+	bool		nothing;
+	bool		loading;
 
-	if (unknown)
-		nothing = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	SPI_freetuptable(SPI_tuptable);
-	if (!unknown)
+	PushActiveSnapshot(GetLatestSnapshot());
+	account = account_read(account_id);
+	PopActiveSnapshot();
+	if (account == NULL)
+		return n;
+	nothing = account->synced && account->known_until == INSTANT_EVER;
+	loading = account->loading;
+	if (!nothing && !loading)
 		return n;
 	return nothing ? 0 : keep_begun(account_id, deals, n);
 }

@@ -331,8 +331,14 @@ write_changes(void *arg)
 			bulk_array(&changes->moments)
 		};
 
-		statement_write(&remove_moments, args);
-		statement_write(&write_moments, args);
+		int			nnull = 0;
+
+		for (int i = 0; i < changes->moments.n; i++)
+			nnull += changes->moments.nulls[i];
+		if (nnull > 0)
+			statement_write(&remove_moments, args);
+		if (nnull < changes->moments.n)
+			statement_write(&write_moments, args);
 	}
 }
 

@@ -43,6 +43,15 @@
 	} while (0)
 #endif
 
+/* 18: a scan of an index may count what it does. */
+#if PG_VERSION_NUM >= 180000
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
 /* 16: one function for the ownership of everything, one for its privileges. */
 #if PG_VERSION_NUM >= 160000
 #define compat_owns_relation(relid, roleid) \

@@ -20,11 +20,13 @@
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "append.h"
 #include "fields.h"
 #include "gate_int.h"
+#include "keyread.h"
 #include "stage.h"
 #include "tables.h"
 
@@ -38,6 +40,10 @@ static Statement select_told = {
 	" and e.kind in ('stage', 'field', 'responsible')"
 	" and e.source is distinct from 'regcrm' limit 1) e order by 1",
 	3, {INT8OID, INT8ARRAYOID, TIMESTAMPTZOID}
+};
+
+static KeyTable field_map_keys = {
+	.name = "field_map",.keys = {"account_id"},.ncolumns = 1,.columns = {{"field", TEXTOID}}
 };
 
 PG_FUNCTION_INFO_V1(regcrm_deal_changed);
@@ -88,20 +94,50 @@ text_in(TupleTableSlot *slot, int column, FieldType type)
 	return field_text(value, isnull, type);
 }
 
+/* A field of field_map, once, unless it is a column or what scenarios tell. */
+static List *
+add_custom_name(List *names, char *name)
+{
+	ListCell   *cell;
+
+	if (field_column(name) >= 0 || strcmp(name, "scenario") == 0)
+		return names;
+	foreach(cell, names)
+		if (strcmp(lfirst(cell), name) == 0)
+			return names;
+	return lappend(names, name);
+}
+
 /* Keys of custom that are fields of an account: what field_map names. */
 static List *
 custom_names(int64 account_id)
 {
 	Datum		arg = Int64GetDatum(account_id);
 	List	   *names = NIL;
+	KeyReader  *reader;
+	Datum		value;
+	bool		isnull;
 
+	PushActiveSnapshot(GetLatestSnapshot());
+	reader = keyread_open(&field_map_keys);
+	if (reader != NULL)
+	{
+		keyread_seek(reader, account_id, 0);
+		while (keyread_next(reader, &value, &isnull))
+			if (!isnull)
+				names = add_custom_name(names, TextDatumGetCString(value));
+		keyread_close(reader);
+		PopActiveSnapshot();
+		return names;
+	}
+	PopActiveSnapshot();
 	(void) statement_write(&select_custom_names, &arg);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		char	   *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 
-		if (name != NULL && field_column(name) < 0 && strcmp(name, "scenario") != 0)
-			names = lappend(names, name);
+		if (name != NULL)
+			names = add_custom_name(names, name);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return names;

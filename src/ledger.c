@@ -30,6 +30,7 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -159,6 +160,46 @@ ledger_evidence(const Regulation *regulation, const Finding *finding)
 
 /* ---- what is stored ---- */
 
+/* The same columns for reading by keys, in the same order. */
+static KeyTable deadline_keys = {
+	.name = "deadline",.keys = {"account_id", "deal_id"},.ncolumns = DEADLINE_TID,
+	.columns = {
+		{"deal_id", INT8OID}, {"arose_at", TIMESTAMPTZOID}, {"rule", TEXTOID},
+		{"task_id", INT8OID}, {"stage", ARG_STAGE}, {"manager_id", INT8OID},
+		{"warn_at", TIMESTAMPTZOID}, {"due_at", TIMESTAMPTZOID}, {"met_at", TIMESTAMPTZOID},
+		{"state", TEXTOID}, {"ended_at", TIMESTAMPTZOID}
+	}
+};
+static KeyTable violation_keys = {
+	.name = "violation",.keys = {"account_id", "deal_id"},.ncolumns = VIOLATION_NCOLUMNS,
+	.columns = {
+		{"deal_id", INT8OID}, {"arose_at", TIMESTAMPTZOID}, {"rule", TEXTOID},
+		{"task_id", INT8OID}, {"stage", ARG_STAGE}, {"manager_id", INT8OID}, {"id", INT8OID},
+		{"severity", TEXTOID}, {"breached_at", TIMESTAMPTZOID}, {"resolved_at", TIMESTAMPTZOID},
+		{"resolution", TEXTOID}, {"evidence", JSONBOID}, {"withdrawn_at", TIMESTAMPTZOID}
+	}
+};
+static KeyTable moment_keys = {
+	.name = "next_moment",.keys = {"account_id", "deal_id"},.ncolumns = 2,
+	.columns = {{"deal_id", INT8OID}, {"at", TIMESTAMPTZOID}}
+};
+
+/* What SELECT_DEADLINES makes of columns. */
+static void
+finish_deadline(Datum *values, bool *nulls, KeyReader *reader)
+{
+	values[DEADLINE_TID] = PointerGetDatum(keyread_tid(reader));
+	nulls[DEADLINE_TID] = false;
+}
+
+/* What SELECT_VIOLATIONS makes of columns; evidence is made into text where it is read. */
+static void
+finish_violation(Datum *values, bool *nulls, KeyReader *reader)
+{
+	values[VIOLATION_WITHDRAWN] = BoolGetDatum(!nulls[VIOLATION_WITHDRAWN]);
+	nulls[VIOLATION_WITHDRAWN] = false;
+}
+
 /* Passes over rows of earlier deals; whether there is one of this. */
 static bool
 stored_reach(Stream *stream, int64 deal_id)
@@ -184,6 +225,15 @@ static char *
 text_at(const Stream *stream, int column)
 {
 	return stream->nulls[column] ? NULL : TextDatumGetCString(stream->values[column]);
+}
+
+/* By keys it comes as it is stored, by the query as text. */
+static char *
+evidence_at(const Stream *stream)
+{
+	if (stream->keys == NULL || stream->nulls[VIOLATION_EVIDENCE])
+		return text_at(stream, VIOLATION_EVIDENCE);
+	return DatumGetCString(DirectFunctionCall1(jsonb_out, stream->values[VIOLATION_EVIDENCE]));
 }
 
 /* Takes what rows of both tables have in common. */
@@ -240,7 +290,7 @@ read_stored(Ledger *ledger, int64 deal_id)
 		row->due_at = instant_at(stream, VIOLATION_BREACHED_AT);
 		row->ended_at = instant_at(stream, VIOLATION_RESOLVED_AT);
 		row->word = text_at(stream, VIOLATION_RESOLUTION);
-		row->evidence = text_at(stream, VIOLATION_EVIDENCE);
+		row->evidence = evidence_at(stream);
 		row->withdrawn = DatumGetBool(stream->values[VIOLATION_WITHDRAWN]);
 	}
 	instants_sort(ledger->stored_deadlines.keys, ledger->stored_deadlines.n);
@@ -250,9 +300,12 @@ read_stored(Ledger *ledger, int64 deal_id)
 		ledger->stored_moment = DatumGetTimestampTz(ledger->moments->values[1]);
 }
 
-/* which: the number of the statements, args: what they take. */
+/*
+ * which: the number of the statements, args: what they take; ids: those of the
+ * second, to be there until the ledger is closed
+ */
 static Ledger *
-open_ledger(const Account *account, int which, Datum *args)
+open_ledger(const Account *account, int which, Datum *args, const int64 *ids, int nids)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm ledger",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -266,9 +319,12 @@ open_ledger(const Account *account, int which, Datum *args)
 	ledger->changes_context = AllocSetContextCreate(context, "regcrm ledger changes",
 													ALLOCSET_DEFAULT_SIZES);
 	ledger->stored_deadlines.context = ledger->stored_violations.context = context;
-	ledger->deadlines = stream_open(&select_deadlines[which], args, DEADLINE_NCOLUMNS);
-	ledger->violations = stream_open(&select_violations[which], args, VIOLATION_NCOLUMNS);
-	ledger->moments = stream_open(&select_moments[which], args, 2);
+	ledger->deadlines = stream_open_keys(&deadline_keys, finish_deadline, account->id, ids, nids,
+										 &select_deadlines[which], args, DEADLINE_NCOLUMNS);
+	ledger->violations = stream_open_keys(&violation_keys, finish_violation, account->id, ids, nids,
+										  &select_violations[which], args, VIOLATION_NCOLUMNS);
+	ledger->moments = stream_open_keys(&moment_keys, NULL, account->id, ids, nids,
+									   &select_moments[which], args, 2);
 	changes_reset(ledger);
 	MemoryContextSwitchTo(old);
 	return ledger;
@@ -280,9 +336,9 @@ ledger_open(const Account *account, const int64 *ids, int nids)
 	Datum		args[2] = {Int64GetDatum(account->id)};
 
 	if (ids == NULL)
-		return open_ledger(account, 0, args);
+		return open_ledger(account, 0, args, NULL, 0);
 	args[1] = tables_ids(ids, nids);
-	return open_ledger(account, 1, args);
+	return open_ledger(account, 1, args, ids, nids);
 }
 
 Ledger *
@@ -290,7 +346,7 @@ ledger_open_range(const Account *account, int64 first, int64 last)
 {
 	Datum		args[3] = {Int64GetDatum(account->id), Int64GetDatum(first), Int64GetDatum(last)};
 
-	return open_ledger(account, 2, args);
+	return open_ledger(account, 2, args, NULL, 0);
 }
 
 void

@@ -154,6 +154,16 @@ locks_take(int64 account_id, DealRef *deals, int n, bool skip)
 	bool		busy[KEY_LOCKS];
 	int			kept = 0;
 
+	/*
+	 * A single deal that is there, as nearly always: there is no order to keep
+	 * with other rows, nor with keys, of which none is wanted.
+	 */
+	if (n == 1 && !skip && !deals[0].inserted)
+	{
+		mark(&lock_rows, account_id, deals, 1, NULL, locked);
+		if (locked[0])
+			return 1;
+	}
 	mark(&find_rows, account_id, deals, n, NULL, exists);
 	if (lock_keys(account_id, deals, n, exists, skip, busy))
 	{

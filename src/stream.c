@@ -5,7 +5,8 @@
  *
  * As a cursor of SPI, but that rows are taken as the executor has them, as
  * columns: SPI would form a tuple of each, for us to take to pieces again.  For
- * a pass over all facts that is a good part of its time.
+ * a pass over all facts that is a good part of its time.  The rows of some
+ * deals come by their keys, without a query (keyread.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +35,17 @@ struct StreamRows
 	int			next;
 	Datum	   *values;			/* ncolumns a row */
 	bool	   *nulls;
+};
+
+/* Where a stream that reads by keys stands. */
+struct StreamKeys
+{
+	KeyReader  *reader;
+	stream_finish finish;		/* NULL = the columns are those of the query */
+	int64		account_id;
+	const int64 *ids;
+	int			nids;
+	int			next;
 };
 
 /* Keeps a row; what it points to is copied. */
@@ -94,11 +106,64 @@ stream_open(Statement *statement, Datum *args, int ncolumns)
 	return stream;
 }
 
+/* The next row of the deal at hand, else of one after it. */
+static void
+next_by_keys(Stream *stream)
+{
+	struct StreamKeys *keys = stream->keys;
+
+	while (!keyread_next(keys->reader, stream->values, stream->nulls))
+	{
+		stream->there = keys->next < keys->nids;
+		if (!stream->there)
+			return;
+		stream->deal_id = keys->ids[keys->next++];
+		keyread_seek(keys->reader, keys->account_id, stream->deal_id);
+	}
+	if (keys->finish != NULL)
+		keys->finish(stream->values, stream->nulls, keys->reader);
+}
+
+Stream *
+stream_open_keys(KeyTable *table, stream_finish finish, int64 account_id,
+				 const int64 *ids, int nids,
+				 Statement *statement, Datum *args, int ncolumns)
+{
+	Stream	   *stream;
+	KeyReader  *reader = NULL;
+	bool		ordered = ids != NULL;
+	int			room = Max(table->ncolumns, ncolumns);
+
+	for (int i = 1; i < nids && ordered; i++)
+		ordered = ids[i - 1] < ids[i];
+	if (ordered)
+		reader = keyread_open(table);
+	if (reader == NULL)
+		return stream_open(statement, args, ncolumns);
+	stream = palloc0(sizeof(Stream));
+	stream->values = palloc(room * sizeof(Datum));
+	stream->nulls = palloc(room * sizeof(bool));
+	stream->keys = palloc0(sizeof(struct StreamKeys));
+	stream->keys->reader = reader;
+	stream->keys->finish = finish;
+	stream->keys->account_id = account_id;
+	stream->keys->ids = ids;
+	stream->keys->nids = nids;
+	stream->there = true;
+	next_by_keys(stream);
+	return stream;
+}
+
 void
 stream_next(Stream *stream)
 {
 	StreamRows *rows = stream->rows;
 
+	if (stream->keys != NULL)
+	{
+		next_by_keys(stream);
+		return;
+	}
 	if (rows->next == rows->n)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -120,6 +185,11 @@ stream_close(Stream *stream)
 {
 	if (stream == NULL)
 		return;
+	if (stream->keys != NULL)
+	{
+		keyread_close(stream->keys->reader);
+		return;
+	}
 	SPI_cursor_close(stream->rows->portal);
 	MemoryContextDelete(stream->rows->context);
 }

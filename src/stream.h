@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "keyread.h"
 #include "rules.h"
 #include "tables.h"
 
@@ -21,8 +22,15 @@ typedef struct Stream
 	int64		deal_id;		/* its deal: the first column */
 	Datum	   *values;
 	bool	   *nulls;
-	StreamRows *rows;			/* what was fetched of it */
+	StreamRows *rows;			/* what was fetched of it; NULL = it reads by keys */
+	struct StreamKeys *keys;
 } Stream;
+
+/*
+ * Makes the columns of a table into those of the query; allocates nothing that
+ * is to stay, since the row may be looked at later than that.
+ */
+typedef void (*stream_finish) (Datum *values, bool *nulls, KeyReader *reader);
 
 /*
  * Runs a query of ncolumns columns by the active snapshot, connected to SPI,
@@ -30,6 +38,15 @@ typedef struct Stream
  * until the next one is asked for.
  */
 extern Stream *stream_open(Statement *statement, Datum *args, int ncolumns);
+
+/*
+ * The same rows by keys, of the account's deals that are given in order; where
+ * that is not possible (keyread.h), or ids is NULL, by the query.  ids are to be
+ * there as long as the stream.
+ */
+extern Stream *stream_open_keys(KeyTable *table, stream_finish finish, int64 account_id,
+								const int64 *ids, int nids,
+								Statement *statement, Datum *args, int ncolumns);
 extern void stream_next(Stream *stream);
 extern void stream_close(Stream *stream);
 

@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -57,6 +58,7 @@ static int	era = 1;
 PG_FUNCTION_INFO_V1(regcrm_fit_plans);
 
 static Oid	table_owner(Oid relid);
+static void measure_now_and_then(void);
 static void set_locally(const char *name, const char *value);
 
 /* After detach() the stages are text until setup() takes the tables back. */
@@ -89,7 +91,7 @@ tables_enter(TablesScope *scope, bool as_owner)
 	scope->guc_level = NewGUCNestLevel();
 	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
 		set_locally("search_path", PINNED_PATH);
-	tables_measure();
+	measure_now_and_then();
 }
 
 void
@@ -97,6 +99,16 @@ tables_leave(const TablesScope *scope)
 {
 	AtEOXact_GUC(true, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->sec_context);
+}
+
+bool
+tables_as_owner(void)
+{
+	Oid			user;
+	int			context;
+
+	GetUserIdAndSecContext(&user, &context);
+	return (context & SECURITY_LOCAL_USERID_CHANGE) && (context & SECURITY_NOFORCE_RLS);
 }
 
 Oid
@@ -202,6 +214,24 @@ regcrm_fit_plans(PG_FUNCTION_ARGS)
 		ResetPlanCache();
 	planned_in = era;
 	PG_RETURN_VOID();
+}
+
+/*
+ * With the first statement of a transaction, and with some of those after it:
+ * one may write many rows by many statements.
+ */
+static void
+measure_now_and_then(void)
+{
+	static TimestampTz began = 0;
+	static int	entered = 0;
+	TimestampTz transaction = GetCurrentTransactionStartTimestamp();
+
+	if (transaction == began && ++entered < 16)
+		return;
+	began = transaction;
+	entered = 0;
+	tables_measure();
 }
 
 /* Sets what any role may set, until the nest level ends. */

@@ -28,6 +28,9 @@ typedef struct TablesScope
 extern void tables_enter(TablesScope *scope, bool as_owner);
 extern void tables_leave(const TablesScope *scope);
 
+/* Whether we act as the owner: then rights and row security are his affair. */
+extern bool tables_as_owner(void);
+
 /*
  * Looks how large the tables have become; where one has grown much since plans
  * were made, statements are planned anew.  tables_enter() does it too; to be

@@ -81,6 +81,67 @@ static Statement task_statements[3] = {
 	" order by account_id, deal_id, created_at", 3, {INT8OID, INT8OID, INT8OID}}
 };
 
+/* The same columns for reading by keys, in the same order; then what is made into others. */
+static KeyTable deal_keys = {
+	.name = "deal",.keys = {"account_id", "id"},.ncolumns = DEAL_CUSTOM_VALUES + 1,
+	.columns = {
+		{"id", INT8OID}, {"stage", ARG_STAGE}, {"manager_id", INT8OID},
+		{"created_at", TIMESTAMPTZOID}, {"updated_at", TIMESTAMPTZOID},
+		{"deleted_at", TIMESTAMPTZOID}, {"lead_date", DATEOID}, {"reason", TEXTOID},
+		{"pause_reason", TEXTOID}, {"meeting_at", TIMESTAMPTZOID}, {"return_on", DATEOID},
+		{"agreed_at", TIMESTAMPTZOID}, {"signed_at", TIMESTAMPTZOID},
+		{"paid_at", TIMESTAMPTZOID}, {"skip_task_check", BOOLOID}, {"in_regulation", BOOLOID},
+		{"is_deleted", BOOLOID}
+	}
+};
+static KeyTable event_keys = {
+	.name = "event",.keys = {"account_id", "deal_id"},.ncolumns = EVENT_NCOLUMNS,
+	.columns = {
+		{"deal_id", INT8OID}, {"at", TIMESTAMPTZOID}, {"id", INT8OID}, {"kind", TEXTOID},
+		{"by_bot", BOOLOID}, {"actor_id", INT8OID}, {"from_stage", ARG_STAGE},
+		{"to_stage", ARG_STAGE}, {"answered", BOOLOID}, {"duration", INTERVALOID},
+		{"scenario", TEXTOID}, {"field", TEXTOID}, {"value", TEXTOID},
+		{"value_before", TEXTOID}, {"source_id", TEXTOID}, {"source", TEXTOID}
+	}
+};
+static KeyTable task_keys = {
+	.name = "task",.keys = {"account_id", "deal_id"},.ncolumns = TASK_NCOLUMNS,
+	.columns = {
+		{"deal_id", INT8OID}, {"id", INT8OID}, {"kind", TEXTOID}, {"manager_id", INT8OID},
+		{"created_at", TIMESTAMPTZOID}, {"by_bot", BOOLOID}, {"due_at", TIMESTAMPTZOID},
+		{"completed_at", TIMESTAMPTZOID}, {"deleted_at", TIMESTAMPTZOID}
+	}
+};
+
+/* What DEAL_COLUMNS makes of columns. */
+static void
+finish_deal(Datum *values, bool *nulls, KeyReader *reader)
+{
+	bool		deleted = !nulls[DEAL_CUSTOM_VALUES] && DatumGetBool(values[DEAL_CUSTOM_VALUES]);
+
+	nulls[DEAL_CUSTOM_VALUES] = true;
+	if (deleted && nulls[DEAL_DELETED_AT])
+	{
+		int			column = nulls[DEAL_UPDATED_AT] ? DEAL_CREATED_AT : DEAL_UPDATED_AT;
+
+		values[DEAL_DELETED_AT] = values[column];
+		nulls[DEAL_DELETED_AT] = nulls[column];
+	}
+}
+
+/* What EVENT_COLUMNS makes of columns. */
+static void
+finish_event(Datum *values, bool *nulls, KeyReader *reader)
+{
+	const text *source;
+
+	if (nulls[EVENT_APPENDED])
+		return;
+	source = DatumGetTextPP(values[EVENT_APPENDED]);
+	values[EVENT_APPENDED] =
+		BoolGetDatum(VARSIZE_ANY_EXHDR(source) == 6 && memcmp(VARDATA_ANY(source), "regcrm", 6) == 0);
+}
+
 /* A field that no rule names has a number behind those of the regulation. */
 static void
 add_slot(TimelineReader *reader, const char *name, FieldType type)
@@ -151,9 +212,13 @@ grow(void *self, void *old, size_t size)
 	return old ? repalloc_huge(old, size) : MemoryContextAllocHuge(self, size);
 }
 
-/* which: ALL, SOME_IDS or IN_RANGE, with nkeys keys for that */
+/*
+ * which: ALL, SOME_IDS or IN_RANGE, with nkeys keys for that; ids: those of
+ * SOME_IDS, which are to be there until the reader is closed
+ */
 static TimelineReader *
-open_reader(const Account *account, int which, const Datum *keys, int nkeys, instant as_of, int flags)
+open_reader(const Account *account, int which, const Datum *keys, int nkeys,
+			const int64 *ids, int nids, instant as_of, int flags)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "regcrm timeline",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -177,11 +242,16 @@ open_reader(const Account *account, int which, const Datum *keys, int nkeys, ins
 	for (int i = 0; i < nkeys; i++)
 		args[1 + i] = keys[i];
 	args[1 + nkeys] = bulk_array(&custom);
-	reader->deals = stream_open(&deal_statements[custom.n > 0][which], args,
-								DEAL_CUSTOM_VALUES + (custom.n > 0));
-	reader->events = stream_open(&event_statements[which], args, EVENT_NCOLUMNS);
+	/* values of custom only the query knows how to find */
+	reader->deals = stream_open_keys(&deal_keys, finish_deal, account->id,
+									 custom.n > 0 ? NULL : ids, nids,
+									 &deal_statements[custom.n > 0][which], args,
+									 DEAL_CUSTOM_VALUES + (custom.n > 0));
+	reader->events = stream_open_keys(&event_keys, finish_event, account->id, ids, nids,
+									  &event_statements[which], args, EVENT_NCOLUMNS);
 	if (!(flags & TIMELINE_NO_TASKS))
-		reader->tasks = stream_open(&task_statements[which], args, TASK_NCOLUMNS);
+		reader->tasks = stream_open_keys(&task_keys, NULL, account->id, ids, nids,
+										 &task_statements[which], args, TASK_NCOLUMNS);
 	MemoryContextSwitchTo(old);
 	return reader;
 }
@@ -192,9 +262,9 @@ timeline_open(const Account *account, const int64 *ids, int nids, instant as_of,
 	Datum		key;
 
 	if (ids == NULL)
-		return open_reader(account, ALL, NULL, 0, as_of, flags);
+		return open_reader(account, ALL, NULL, 0, NULL, 0, as_of, flags);
 	key = tables_ids(ids, nids);
-	return open_reader(account, SOME_IDS, &key, 1, as_of, flags);
+	return open_reader(account, SOME_IDS, &key, 1, ids, nids, as_of, flags);
 }
 
 TimelineReader *
@@ -202,7 +272,7 @@ timeline_open_range(const Account *account, int64 first, int64 last, instant as_
 {
 	Datum		keys[2] = {Int64GetDatum(first), Int64GetDatum(last)};
 
-	return open_reader(account, IN_RANGE, keys, 2, as_of, flags);
+	return open_reader(account, IN_RANGE, keys, 2, NULL, 0, as_of, flags);
 }
 
 void

@@ -16,7 +16,7 @@ from lib import at_least, at_most, connect, interleaved, psql, row, say, scaled,
 HERE = Path(__file__).resolve().parent
 SIDES = ("gate", "gate_bare", "gate_plpgsql")
 REPEATS = 5
-MOVES = {1: 1500, 8: 400}               # by number of clients, each client's share of a run
+MOVES = {1: 1000, 8: 250}               # by number of clients, each client's share of a run
 
 
 #: processor time of the server a transaction, in ms, by side: steadier than latency where the machine is busy
@@ -41,7 +41,7 @@ def bench(database, clients, moves, base, sync):
 
 
 def make():
-    deals = max(scaled(200_000), 100 + REPEATS * 2 * sum(clients * moves for clients, moves in MOVES.items()) + 8)
+    deals = max(scaled(100_000), 100 + REPEATS * 2 * sum(clients * moves for clients, moves in MOVES.items()) + 8)
     generate.create("gate")
     psql("gate", "\\set deals %d\n" % deals + (HERE / "gate_data.sql").read_text())
     for side in SIDES[1:]:
