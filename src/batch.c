@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -169,6 +170,8 @@ leave_unknown(int64 account_id, DealRef *deals, int n)
 	bool		nothing;
 	bool		loading;
 
+	/* what the statement before COMMIT has written is to be seen */
+	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	account = account_read(account_id);
 	PopActiveSnapshot();

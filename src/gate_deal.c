@@ -118,6 +118,7 @@ custom_names(int64 account_id)
 	Datum		value;
 	bool		isnull;
 
+	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	reader = keyread_open(&field_map_keys);
 	if (reader != NULL)

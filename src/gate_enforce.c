@@ -480,6 +480,7 @@ check_no_later_by_key(int64 account_id, const int64 *ids, int n)
 	int64		refused = 0;
 	bool		any = false;
 
+	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	events = keyread_open(&event_times);
 	tasks = events ? keyread_open(&task_times) : NULL;

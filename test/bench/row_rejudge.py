@@ -30,7 +30,7 @@ def rejudge(database, **settings):
         watcher = threading.Thread(target=watch)
         watcher.start()
         began = time.perf_counter()
-        cur.execute("select (regcrm.rejudge(%s)).*", (generate.ACCOUNT,))
+        cur.execute("select * from regcrm.rejudge(%s)", (generate.ACCOUNT,))
         seconds = time.perf_counter() - began
         CPU.setdefault("rejudge", []).append(cpu_seconds(pid))
         done.set()
