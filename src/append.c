@@ -27,7 +27,7 @@
 #include "tables.h"
 
 /* Events written at a time. */
-#define BATCH			5000
+#define BATCH			1000
 
 struct Appending
 {
@@ -144,6 +144,8 @@ flush(Appending *appending)
 	if (appending->account.n == 0 && appending->moved_account.n == 0)
 		return;
 	CHECK_FOR_INTERRUPTS();
+	/* the batch before may have filled an empty table: plans made for that would go quadratic */
+	tables_measure();
 	old = MemoryContextSwitchTo(appending->context);
 	if (appending->moved_account.n > 0)
 		gate_write_quietly("event", write_moves, appending);

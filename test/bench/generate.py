@@ -7,8 +7,8 @@ number of weeks, so that weekdays and working hours stay what they were: the cop
 others as they ended.  Ids move by a billion with each copy.  Rows are written week by week in the order in which
 they happened, as a warehouse would have received them; indexes are built afterwards.
 
-The findings are copied along with the facts.  That rejudge() then finds nothing to change (row_rejudge.py insists on it)
-shows that the copies are as good as the judge's own work.
+The findings are copied along with the facts; rejudge() then sets right what their evidence points to, and must find nothing
+else: neither a duty nor a breach is new or gone, which shows that the copies are as good as the judge's own work.
 """
 import os
 import signal
@@ -178,6 +178,9 @@ def warehouse(deals, weeks=WEEKS):
     say("%s: indexes built, %.0f s" % (name, time.time() - began))
     in_parallel([lambda table=table: execute(new, "vacuum analyze regcrm." + table) for table in TABLES])
     with connect(new) as cur:
+        cur.execute("set client_min_messages = warning")
+        cur.execute("select * from regcrm.rejudge(%s)", (ACCOUNT,))
+        say("%s: (deals, changed, deadlines, violations new, changed, withdrawn) %s, %.0f s" % (name, cur.fetchone(), time.time() - began))
         cur.execute("vacuum analyze")
         cur.execute("select (select count(*) from regcrm.deal), (select count(*) from regcrm.task), (select count(*) from regcrm.event), "
                     "(select count(*) from regcrm.deadline), (select count(*) from regcrm.violation), pg_size_pretty(pg_database_size(current_database()))")
