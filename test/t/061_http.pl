@@ -170,7 +170,7 @@ my @faults = map { { kind => $_, skip => 9, path => '/api' } } qw(500 cut reset 
 $sim->faults((@faults) x ($deep ? 100 : 3));
 my $begin = $sim->stats->{requests};
 $sim->run;
-$n = $deep ? 900 : 15;
+$n = $deep ? 1000 : 15;
 is_flat("$n passes", held([ ("CALL regcrm.sync(30111222);\n") x 10 ], [ ("CALL regcrm.sync(30111222);\n") x $n ])) if $part{passes};
 my $made = $sim->stats->{requests} - $begin;
 note "requests: $made";
